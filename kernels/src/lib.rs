@@ -1,0 +1,1 @@
+//! Kernels that execute a plan.

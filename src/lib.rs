@@ -1,0 +1,1 @@
+//! `lrpc`: ONNX models to relevance graphs.

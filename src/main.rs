@@ -1,0 +1,2 @@
+//! The `lrpc` command.
+fn main() {}
