@@ -91,6 +91,8 @@ class Network:
             return Mean(range(2, args[0].ndim), 1)
         if kind in ("ReduceMean", "ReduceSum"):
             axes = attributes.get("axes", args[1] if len(args) > 1 else None)
+            if axes is None and attributes.get("noop_with_empty_axes", 0):
+                axes = ()
             return Mean(axes, attributes.get("keepdims", 1), total=kind == "ReduceSum")
         if kind in ("Resize", "Upsample"):
             return self.resize(node, args, attributes)
