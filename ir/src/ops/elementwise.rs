@@ -1,0 +1,456 @@
+//! Element-wise operations: functions of one tensor, their derivatives, arithmetic of two, comparison, selection, cast.
+
+use super::{Class, arity, expect_shape};
+use crate::attribute::{AttributeReader, Attributes};
+use crate::types::{DType, Float, TensorType};
+
+/// An element-wise operation. All operands have the shape of the result.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Elementwise {
+    /// `f(x)`.
+    Unary(Unary),
+    /// `f'(x)`; at a kink the slope on the side that autograd frameworks take (0 for ReLU at 0).
+    Derivative(Unary),
+    /// `f(x)/x`, the factor by which a coefficient passes an activation (RULES.md section 5); `f'(0)` where `x = 0`.
+    Secant(Unary),
+    /// `f(a, b)`.
+    Binary(Binary),
+    /// `a < b` and its kin; the result is `bool`.
+    Compare(Compare),
+    /// `a` where the condition (operand 0, `bool`) holds, else `b`.
+    Where,
+    /// The same numbers in another element type.
+    Cast(DType),
+}
+
+/// A function of one number with up to two parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Unary {
+    /// Which function.
+    pub function: Function,
+    /// Its parameters, in the order of [`Function::parameters`]; unused ones are 0.
+    pub parameters: [Float; 2],
+}
+
+/// Functions of one number. `p` and `q` stand for the parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Function {
+    /// `max(x, 0)`, the activation.
+    Relu,
+    /// `x` where `x ≥ 0`, else `p·x`.
+    LeakyRelu,
+    /// `x` where `x ≥ 0`, else `p·(eˣ − 1)`.
+    Elu,
+    /// `q·x` where `x > 0`, else `q·p·(eˣ − 1)`.
+    Selu,
+    /// `max(x, 0) + min(0, p·(e^(x/p) − 1))`.
+    Celu,
+    /// `x` where `x > p`, else 0.
+    ThresholdedRelu,
+    /// `1 / (1 + e⁻ˣ)`.
+    Sigmoid,
+    /// `min(max(p·x + q, 0), 1)`.
+    HardSigmoid,
+    /// `x · min(max(x/6 + ½, 0), 1)`.
+    HardSwish,
+    /// `x · sigmoid(p·x)`.
+    Swish,
+    /// `x · tanh(softplus(x))`.
+    Mish,
+    /// `x/2 · (1 + erf(x/√2))`.
+    Gelu,
+    /// `x/2 · (1 + tanh(√(2/π)(x + 0.044715x³)))`.
+    GeluTanh,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// `ln(1 + eˣ)`.
+    Softplus,
+    /// `x / (1 + |x|)`.
+    Softsign,
+    /// Error function.
+    Erf,
+    /// Exponential.
+    Exp,
+    /// Natural logarithm.
+    Log,
+    /// Square root.
+    Sqrt,
+    /// `1/x`.
+    Reciprocal,
+    /// `x^p`.
+    Pow,
+    /// `|x|`.
+    Abs,
+    /// `−x`.
+    Neg,
+    /// `−1`, `0` or `1`.
+    Sign,
+    /// Largest integer not above `x`.
+    Floor,
+    /// Smallest integer not below `x`.
+    Ceil,
+    /// Nearest integer, ties to even.
+    Round,
+    /// Sine.
+    Sin,
+    /// Cosine.
+    Cos,
+    /// `min(max(x, p), q)`.
+    Clip,
+    /// `p·x`.
+    Scale,
+    /// `x + p`.
+    Shift,
+    /// `a⁺ = max(a, 0)` (RULES.md section 1).
+    Positive,
+    /// `a⁻ = min(a, 0)` (RULES.md section 1).
+    Negative,
+    /// `S(z) = z + p·sg(z)`, `sg(0) = +1` (RULES.md section 1).
+    Stabilise,
+    /// `p·sg(z)`: what [`Function::Stabilise`] adds.
+    Stabiliser,
+    /// `S(z) = sg(z)·max(|z|, p)`.
+    StabiliseClip,
+    /// Truth value negated.
+    Not,
+    /// Whether `x` is not a number; the result is `bool`.
+    IsNan,
+}
+
+/// A function's name in the text format and its parameters with their defaults.
+type FunctionDef = (Function, &'static str, &'static [(&'static str, Option<f64>)]);
+
+/// Every function; the one place that names them.
+const FUNCTIONS: [FunctionDef; 40] = [
+    (Function::Relu, "relu", &[]),
+    (Function::LeakyRelu, "leaky_relu", &[("alpha", None)]),
+    (Function::Elu, "elu", &[("alpha", Some(1.0))]),
+    (Function::Selu, "selu", &[("alpha", None), ("gamma", None)]),
+    (Function::Celu, "celu", &[("alpha", Some(1.0))]),
+    (Function::ThresholdedRelu, "thresholded_relu", &[("alpha", Some(1.0))]),
+    (Function::Sigmoid, "sigmoid", &[]),
+    (Function::HardSigmoid, "hard_sigmoid", &[("alpha", None), ("beta", None)]),
+    (Function::HardSwish, "hard_swish", &[]),
+    (Function::Swish, "swish", &[("beta", Some(1.0))]),
+    (Function::Mish, "mish", &[]),
+    (Function::Gelu, "gelu", &[]),
+    (Function::GeluTanh, "gelu_tanh", &[]),
+    (Function::Tanh, "tanh", &[]),
+    (Function::Softplus, "softplus", &[]),
+    (Function::Softsign, "softsign", &[]),
+    (Function::Erf, "erf", &[]),
+    (Function::Exp, "exp", &[]),
+    (Function::Log, "log", &[]),
+    (Function::Sqrt, "sqrt", &[]),
+    (Function::Reciprocal, "reciprocal", &[]),
+    (Function::Pow, "pow_by", &[("exponent", None)]),
+    (Function::Abs, "abs", &[]),
+    (Function::Neg, "neg", &[]),
+    (Function::Sign, "sign", &[]),
+    (Function::Floor, "floor", &[]),
+    (Function::Ceil, "ceil", &[]),
+    (Function::Round, "round", &[]),
+    (Function::Sin, "sin", &[]),
+    (Function::Cos, "cos", &[]),
+    (Function::Clip, "clip", &[("low", Some(f64::NEG_INFINITY)), ("high", Some(f64::INFINITY))]),
+    (Function::Scale, "scale", &[("by", None)]),
+    (Function::Shift, "shift", &[("by", None)]),
+    (Function::Positive, "positive", &[]),
+    (Function::Negative, "negative", &[]),
+    (Function::Stabilise, "stabilise", &[("eps", None)]),
+    (Function::Stabiliser, "stabiliser", &[("eps", None)]),
+    (Function::StabiliseClip, "stabilise_clip", &[("eps", None)]),
+    (Function::Not, "not", &[]),
+    (Function::IsNan, "is_nan", &[]),
+];
+
+impl Function {
+    /// The function's word in the text format.
+    pub fn name(self) -> &'static str {
+        self.definition().map_or("", |(_, name, _)| name)
+    }
+
+    /// The function of that name.
+    pub fn from_name(name: &str) -> Option<Function> {
+        FUNCTIONS.iter().find(|(_, candidate, _)| *candidate == name).map(|(function, _, _)| *function)
+    }
+
+    /// The parameters' names and defaults.
+    pub fn parameters(self) -> &'static [(&'static str, Option<f64>)] {
+        self.definition().map_or(&[], |(_, _, parameters)| parameters)
+    }
+
+    fn definition(self) -> Option<&'static FunctionDef> {
+        FUNCTIONS.iter().find(|(function, _, _)| *function == self)
+    }
+
+    /// Every function.
+    pub fn all() -> impl Iterator<Item = Function> {
+        FUNCTIONS.iter().map(|(function, _, _)| *function)
+    }
+
+    /// Whether the function is constant between jumps, so that nothing flows through it.
+    pub fn is_step(self) -> bool {
+        matches!(
+            self,
+            Function::Sign | Function::Floor | Function::Ceil | Function::Round | Function::Not | Function::IsNan
+        )
+    }
+
+    /// Whether `f(0) = 0` for the given parameters, so that `f(x)/x` has a limit at 0.
+    pub fn vanishes_at_zero(self, parameters: [Float; 2]) -> bool {
+        match self {
+            Function::Sigmoid
+            | Function::Softplus
+            | Function::Exp
+            | Function::Log
+            | Function::Reciprocal
+            | Function::Cos
+            | Function::Stabilise
+            | Function::Stabiliser
+            | Function::StabiliseClip
+            | Function::Not
+            | Function::IsNan
+            | Function::Sqrt => false,
+            Function::HardSigmoid => parameters[1].0 <= 0.0,
+            Function::Clip => parameters[0].0 <= 0.0 && parameters[1].0 >= 0.0,
+            Function::Pow => parameters[0].0 >= 1.0,
+            Function::Shift => parameters[0].0 == 0.0,
+            _ => true,
+        }
+    }
+}
+
+impl Unary {
+    /// A function without parameters.
+    pub fn plain(function: Function) -> Unary {
+        Unary { function, parameters: [Float(0.0); 2] }
+    }
+
+    /// A function with one parameter.
+    pub fn with(function: Function, parameter: f64) -> Unary {
+        Unary { function, parameters: [Float(parameter), Float(0.0)] }
+    }
+
+    /// A function with two parameters.
+    pub fn with2(function: Function, first: f64, second: f64) -> Unary {
+        Unary { function, parameters: [Float(first), Float(second)] }
+    }
+
+    fn write(&self, attributes: &mut Attributes) {
+        for ((name, default), value) in self.function.parameters().iter().zip(self.parameters) {
+            if default.map(Float) != Some(value) {
+                attributes.float(name, value);
+            }
+        }
+    }
+
+    fn read(function: Function, reader: &mut AttributeReader) -> Result<Unary, String> {
+        let mut parameters = [Float(0.0); 2];
+        for ((name, default), slot) in function.parameters().iter().zip(&mut parameters) {
+            *slot = reader.float_or(name, *default)?;
+        }
+        Ok(Unary { function, parameters })
+    }
+}
+
+/// Functions of two numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Binary {
+    /// `a + b`.
+    Add,
+    /// `a − b`.
+    Sub,
+    /// `a · b`.
+    Mul,
+    /// `a / b`; integers truncate.
+    Div,
+    /// `a / b`, and 0 where `b = 0`.
+    Ratio,
+    /// `a · b`, and 0 where `b = 0`, whatever `a` is: a coefficient of zero carries no relevance (ARCHITECTURE.md
+    /// section 3).
+    Weigh,
+    /// `a ^ b`.
+    Pow,
+    /// The smaller.
+    Min,
+    /// The larger.
+    Max,
+    /// Remainder with the sign of the divisor.
+    Mod,
+    /// Remainder with the sign of the dividend.
+    Fmod,
+    /// `a` where `a ≥ 0`, else `b·a`.
+    Prelu,
+    /// `f'(a)` of [`Binary::Prelu`] with respect to `a`, which is also `f(a)/a`: 1 where `a ≥ 0`, else `b`.
+    PreluSlope,
+    /// Both.
+    And,
+    /// Either.
+    Or,
+    /// One alone.
+    Xor,
+}
+
+const BINARIES: [(Binary, &str); 16] = [
+    (Binary::Add, "add"),
+    (Binary::Sub, "sub"),
+    (Binary::Mul, "mul"),
+    (Binary::Div, "div"),
+    (Binary::Ratio, "ratio"),
+    (Binary::Weigh, "weigh"),
+    (Binary::Pow, "pow"),
+    (Binary::Min, "min"),
+    (Binary::Max, "max"),
+    (Binary::Mod, "mod"),
+    (Binary::Fmod, "fmod"),
+    (Binary::Prelu, "prelu"),
+    (Binary::PreluSlope, "prelu_slope"),
+    (Binary::And, "and"),
+    (Binary::Or, "or"),
+    (Binary::Xor, "xor"),
+];
+
+/// Comparisons of two numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Compare {
+    /// `a = b`.
+    Equal,
+    /// `a < b`.
+    Less,
+    /// `a ≤ b`.
+    LessOrEqual,
+    /// `a > b`.
+    Greater,
+    /// `a ≥ b`.
+    GreaterOrEqual,
+}
+
+const COMPARES: [(Compare, &str); 5] = [
+    (Compare::Equal, "equal"),
+    (Compare::Less, "less"),
+    (Compare::LessOrEqual, "less_or_equal"),
+    (Compare::Greater, "greater"),
+    (Compare::GreaterOrEqual, "greater_or_equal"),
+];
+
+impl Elementwise {
+    /// The word in the text format.
+    pub fn mnemonic(&self) -> &'static str {
+        match self {
+            Elementwise::Unary(unary) => unary.function.name(),
+            Elementwise::Derivative(_) => "derivative",
+            Elementwise::Secant(_) => "secant",
+            Elementwise::Binary(binary) => {
+                BINARIES.iter().find(|(candidate, _)| candidate == binary).map_or("", |(_, name)| name)
+            }
+            Elementwise::Compare(compare) => {
+                COMPARES.iter().find(|(candidate, _)| candidate == compare).map_or("", |(_, name)| name)
+            }
+            Elementwise::Where => "where",
+            Elementwise::Cast(_) => "cast",
+        }
+    }
+
+    pub(super) fn write_attributes(&self, attributes: &mut Attributes) {
+        match self {
+            Elementwise::Unary(unary) => unary.write(attributes),
+            Elementwise::Derivative(unary) | Elementwise::Secant(unary) => {
+                attributes.word("of", unary.function.name());
+                unary.write(attributes);
+            }
+            Elementwise::Binary(_) | Elementwise::Compare(_) | Elementwise::Where | Elementwise::Cast(_) => {}
+        }
+    }
+
+    pub(super) fn read(
+        word: &str,
+        reader: &mut AttributeReader,
+        result: &TensorType,
+    ) -> Result<Option<Elementwise>, String> {
+        if let Some(function) = Function::from_name(word) {
+            return Unary::read(function, reader).map(|unary| Some(Elementwise::Unary(unary)));
+        }
+        if let Some((binary, _)) = BINARIES.iter().find(|(_, name)| *name == word) {
+            return Ok(Some(Elementwise::Binary(*binary)));
+        }
+        if let Some((compare, _)) = COMPARES.iter().find(|(_, name)| *name == word) {
+            return Ok(Some(Elementwise::Compare(*compare)));
+        }
+        let of = |reader: &mut AttributeReader| {
+            let name = reader.word("of")?;
+            Unary::read(Function::from_name(&name).ok_or_else(|| format!("unknown function `{name}`"))?, reader)
+        };
+        Ok(match word {
+            "derivative" => Some(Elementwise::Derivative(of(reader)?)),
+            "secant" => Some(Elementwise::Secant(of(reader)?)),
+            "where" => Some(Elementwise::Where),
+            "cast" => Some(Elementwise::Cast(result.dtype)),
+            _ => None,
+        })
+    }
+
+    pub(super) fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, String> {
+        match self {
+            Elementwise::Unary(Unary { function: Function::Not, .. }) => {
+                let [x] = arity(operands)?;
+                if x.dtype == DType::Bool { Ok(x.clone()) } else { Err(format!("takes bool, not {}", x.dtype)) }
+            }
+            Elementwise::Unary(Unary { function: Function::IsNan, .. }) => {
+                let [x] = arity(operands)?;
+                Ok(x.with_dtype(DType::Bool))
+            }
+            Elementwise::Unary(_) | Elementwise::Derivative(_) | Elementwise::Secant(_) => {
+                let [x] = arity(operands)?;
+                if x.dtype == DType::Bool { Err("takes numbers, not bool".into()) } else { Ok(x.clone()) }
+            }
+            Elementwise::Binary(_) => {
+                let [a, b] = arity(operands)?;
+                same_type(a, b).map(|()| a.clone())
+            }
+            Elementwise::Compare(_) => {
+                let [a, b] = arity(operands)?;
+                same_type(a, b).map(|()| a.with_dtype(DType::Bool))
+            }
+            Elementwise::Where => {
+                let [condition, a, b] = arity(operands)?;
+                if condition.dtype != DType::Bool {
+                    return Err(format!("condition must be bool, not {}", condition.dtype));
+                }
+                expect_shape("the condition", &condition.shape, &a.shape)?;
+                same_type(a, b).map(|()| a.clone())
+            }
+            Elementwise::Cast(dtype) => {
+                let [x] = arity(operands)?;
+                Ok(x.with_dtype(*dtype))
+            }
+        }
+    }
+
+    pub(super) fn class(&self, active: &[bool]) -> Class {
+        let both = active.iter().filter(|&&operand| operand).count() > 1;
+        match self {
+            Elementwise::Unary(unary) if unary.function.is_step() => Class::Opaque("a step function has no slope"),
+            Elementwise::Unary(_) => Class::Elementwise,
+            Elementwise::Derivative(_) | Elementwise::Secant(_) => Class::Opaque("belongs to the relevance region"),
+            Elementwise::Binary(Binary::Add | Binary::Sub) => Class::Additive,
+            Elementwise::Binary(Binary::Min | Binary::Max) => Class::Select,
+            Elementwise::Binary(Binary::And | Binary::Or | Binary::Xor) => Class::Opaque("truth values carry nothing"),
+            Elementwise::Binary(Binary::Mul | Binary::Div) if both => Class::Bilinear,
+            Elementwise::Binary(Binary::Prelu) if active.get(1) == Some(&true) => Class::Bilinear,
+            Elementwise::Binary(Binary::Pow) if active.get(1) == Some(&true) => {
+                Class::Opaque("an active exponent has no rule")
+            }
+            Elementwise::Binary(Binary::Div) if active.get(1) == Some(&true) => Class::Elementwise,
+            Elementwise::Binary(Binary::Mod | Binary::Fmod) => Class::Opaque("a remainder has no rule"),
+            Elementwise::Binary(_) => Class::Elementwise,
+            Elementwise::Compare(_) => Class::Opaque("a comparison is a step"),
+            Elementwise::Where => Class::Select,
+            Elementwise::Cast(_) => Class::Movement,
+        }
+    }
+}
+
+fn same_type(a: &TensorType, b: &TensorType) -> Result<(), String> {
+    if a == b { Ok(()) } else { Err(format!("operands differ: {a} and {b}")) }
+}

@@ -1,0 +1,266 @@
+//! The verifier. A graph that passes it satisfies these invariants:
+//!
+//! 1. Every operation accepts its operands, and the declared result types are the inferred ones.
+//! 2. Axis lengths that are numbers are not negative.
+//! 3. An operand stands in the same region as its user or in an earlier one; only a graph input's default reads later.
+//! 4. `prepare` depends on weights and literals alone.
+//! 5. `relevance` reads values of the forward region through `promise` nodes only; graph inputs that are index
+//!    inputs of the seed (integers) and weights are read directly.
+//! 6. A promise stands in `relevance` and promises a forward value or a graph input; each value has at most one.
+//! 7. The graph has no cycle.
+//! 8. Result names are unique.
+//! 9. Every node is needed by a result or the ledger; inputs may be unused.
+//! 10. Every symbol of a type is an axis length of some graph input.
+//! 11. Ledger lines name floating-point values.
+//! 12. Nested graphs satisfy 1, 2, 7 and 8 themselves.
+
+use std::collections::BTreeSet;
+
+use thiserror::Error;
+
+use crate::graph::{Graph, NodeId, Region};
+use crate::ops::{Op, Source};
+use crate::text;
+
+/// A broken invariant: a bug of the compiler, or a file edited by hand.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("invariant {invariant}: {message}\n  {line}")]
+pub struct VerifyError {
+    /// Its number in the module's documentation.
+    pub invariant: u8,
+    /// What is wrong.
+    pub message: String,
+    /// The offending line of the printed graph.
+    pub line: String,
+}
+
+/// Checks all invariants.
+///
+/// # Errors
+/// The first that is broken.
+pub fn verify(graph: &Graph) -> Result<(), VerifyError> {
+    check_structure(graph)?;
+    for node in graph.ids() {
+        check_region(graph, node)?;
+        check_symbols(graph, node)?;
+    }
+    check_promises(graph)?;
+    check_dead(graph)?;
+    check_ledger(graph)
+}
+
+fn fail(graph: &Graph, node: NodeId, invariant: u8, message: impl Into<String>) -> Result<(), VerifyError> {
+    Err(VerifyError { invariant, message: message.into(), line: text::print_node(graph, node) })
+}
+
+/// Invariants 1, 2, 7, 8 and 12.
+fn check_structure(graph: &Graph) -> Result<(), VerifyError> {
+    if graph.is_cyclic() {
+        return Err(VerifyError { invariant: 7, message: "the graph has a cycle".into(), line: String::new() });
+    }
+    for node in graph.ids() {
+        let content = graph.node(node);
+        let operands = graph.operands(node);
+        let types: Vec<_> = operands.iter().map(|&operand| graph.ty(operand)).collect();
+        match content.op.infer(&types) {
+            Err(reason) => return fail(graph, node, 1, reason),
+            Ok(inferred) if inferred != content.types() => {
+                let types: Vec<String> = inferred.iter().map(ToString::to_string).collect();
+                return fail(graph, node, 1, format!("the result is {}", types.join(", ")));
+            }
+            Ok(_) => {}
+        }
+        let negative =
+            content.types().iter().flat_map(|ty| &ty.shape).find(|dim| dim.known().is_some_and(|size| size < 0));
+        if let Some(size) = negative {
+            return fail(graph, node, 2, format!("an axis has length {size}"));
+        }
+        if let Op::Control(control) = &content.op {
+            control.bodies().into_iter().try_for_each(|(_, body)| check_structure(body))?;
+        }
+    }
+    let mut names = BTreeSet::new();
+    for result in &graph.results {
+        if !names.insert(&result.name) {
+            return fail(graph, result.value.node, 8, format!("two results are called \"{}\"", result.name));
+        }
+    }
+    Ok(())
+}
+
+/// Invariants 3, 4 and 5.
+fn check_region(graph: &Graph, node: NodeId) -> Result<(), VerifyError> {
+    let content = graph.node(node);
+    if matches!(content.op, Op::Source(Source::Input(_))) {
+        return Ok(());
+    }
+    for operand in graph.operands(node) {
+        let source = graph.node(operand.node);
+        if source.region > content.region {
+            return fail(graph, node, 3, format!("reads {} of a later region", text::value(graph, operand)));
+        }
+        let is_input = matches!(source.op, Op::Source(Source::Input(_)));
+        if content.region == Region::Prepare && is_input {
+            return fail(graph, node, 4, format!("reads the input {}", text::value(graph, operand)));
+        }
+        let activation = source.region == Region::Forward || (is_input && graph.ty(operand).dtype.is_float());
+        if content.region == Region::Relevance && content.op != Op::Promise && activation {
+            return fail(graph, node, 5, format!("reads {} without a promise", text::value(graph, operand)));
+        }
+    }
+    Ok(())
+}
+
+/// Invariant 6.
+fn check_promises(graph: &Graph) -> Result<(), VerifyError> {
+    let mut promised = BTreeSet::new();
+    for node in graph.ids().filter(|&node| graph.node(node).op == Op::Promise) {
+        if graph.node(node).region != Region::Relevance {
+            return fail(graph, node, 6, "a promise belongs to the relevance region");
+        }
+        for value in graph.operands(node) {
+            if !matches!(graph.node(value.node).region, Region::Forward | Region::Header) {
+                return fail(graph, node, 6, format!("{} is not a forward value", text::value(graph, value)));
+            }
+            if !promised.insert(value) {
+                return fail(graph, node, 6, format!("{} is promised twice", text::value(graph, value)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Invariant 9.
+fn check_dead(graph: &Graph) -> Result<(), VerifyError> {
+    let live: BTreeSet<NodeId> = graph.order().into_iter().collect();
+    let needed = |node: &NodeId| live.contains(node) || matches!(graph.node(*node).op, Op::Source(Source::Input(_)));
+    match graph.ids().find(|node| !needed(node)) {
+        Some(node) => fail(graph, node, 9, "nothing needs this node"),
+        None => Ok(()),
+    }
+}
+
+/// Invariant 10.
+fn check_symbols(graph: &Graph, node: NodeId) -> Result<(), VerifyError> {
+    let mut used = BTreeSet::new();
+    graph.node(node).types().iter().flat_map(|ty| &ty.shape).for_each(|dim| dim.symbols(&mut used));
+    if used.is_empty() {
+        return Ok(());
+    }
+    let inputs = graph.input_types();
+    let bound: BTreeSet<&str> = inputs.iter().flat_map(|ty| &ty.shape).filter_map(|dim| dim.as_symbol()).collect();
+    match used.iter().find(|name| !bound.contains(name.as_str())) {
+        Some(name) => fail(graph, node, 10, format!("no input has an axis of length {name}")),
+        None => Ok(()),
+    }
+}
+
+/// Invariant 11.
+fn check_ledger(graph: &Graph) -> Result<(), VerifyError> {
+    for line in &graph.ledger {
+        let absorbed = line.absorbed.iter().map(|(_, value)| value);
+        for value in line.input.iter().chain(&line.output).chain(absorbed) {
+            if !graph.ty(*value).dtype.is_float() {
+                return fail(graph, value.node, 11, format!("the ledger of \"{}\" names it", line.site));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A graph that breaks exactly one invariant, and that invariant.
+    #[track_caller]
+    fn check_broken(invariant: u8, body: &str) {
+        let graph = text::parse(&format!("lrpc 1\n{body}")).unwrap();
+        let error = verify(&graph).unwrap_err();
+        assert_eq!(error.invariant, invariant, "{error}");
+        assert!(invariant == 7 || !error.line.is_empty());
+    }
+
+    #[test]
+    fn declared_types_are_checked() {
+        check_broken(1, "input %x : f32[2]\nforward\n  %y = relu %x : f32[3]\nresult \"y\" = %y\n");
+        check_broken(
+            1,
+            "input %x : f32[2]\ninput %z : f32[3]\nforward\n  %y = add %x, %z : f32[2]\nresult \"y\" = %y\n",
+        );
+    }
+
+    #[test]
+    fn negative_axes_are_refused() {
+        check_broken(2, "input %x : f32[-2]\nresult \"x\" = %x\n");
+    }
+
+    #[test]
+    fn later_regions_are_out_of_reach() {
+        check_broken(
+            3,
+            "input %x : f32[2]\nforward\n  %y = relu %p : f32[2]\nrelevance\n  %p = promise %x : f32[2]\nresult \"y\" = %y\n",
+        );
+    }
+
+    #[test]
+    fn prepare_depends_on_weights_alone() {
+        check_broken(4, "input %x : f32[2]\nprepare\n  %y = relu %x : f32[2]\nresult \"y\" = %y\n");
+    }
+
+    #[test]
+    fn forward_values_need_promises() {
+        check_broken(
+            5,
+            "input %x : f32[2]\nforward\n  %y = relu %x : f32[2]\nrelevance\n  %z = neg %y : f32[2]\nresult \"z\" = %z\n",
+        );
+    }
+
+    #[test]
+    fn promises_are_unique_and_in_place() {
+        check_broken(
+            6,
+            "input %x : f32[2]\nrelevance\n  %p = promise %x : f32[2]\n  %q = promise %x : f32[2]\n  %s = add %p, %q : f32[2]\nresult \"s\" = %s\n",
+        );
+        check_broken(6, "input %x : f32[2]\nforward\n  %p = promise %x : f32[2]\nresult \"p\" = %p\n");
+    }
+
+    #[test]
+    fn cycles_are_found() {
+        let mut graph = text::parse(
+            "lrpc 1\ninput %x : f32[2]\nforward\n  %y = relu %x : f32[2]\n  %z = relu %y : f32[2]\nresult \"z\" = %z\n",
+        )
+        .unwrap();
+        let (y, z) = (graph.find("y").unwrap(), graph.find("z").unwrap());
+        graph.set_operand(y.node, 0, z);
+        assert_eq!(verify(&graph).unwrap_err().invariant, 7);
+    }
+
+    #[test]
+    fn result_names_are_unique() {
+        check_broken(8, "input %x : f32[2]\nresult \"x\" = %x\nresult \"x\" = %x\n");
+    }
+
+    #[test]
+    fn dead_nodes_are_refused() {
+        check_broken(9, "input %x : f32[2]\nforward\n  %y = relu %x : f32[2]\nresult \"x\" = %x\n");
+    }
+
+    #[test]
+    fn symbols_come_from_inputs() {
+        check_broken(10, "forward\n  %y = const 1 : f32[N]\nresult \"y\" = %y\n");
+    }
+
+    #[test]
+    fn ledgers_hold_floats() {
+        check_broken(11, "input %x : i64[2]\nledger \"a\" Rule in=%x\nresult \"x\" = %x\n");
+    }
+
+    #[test]
+    fn nested_graphs_are_verified() {
+        check_broken(
+            1,
+            "input %n : i64[]\ninput %x : f32[2]\nforward\n  %y = loop %n, %x {carried=1} : f32[2]\n    body\n      input %i : i64[]\n      input %v : f32[2]\n      forward\n        %go = const 1 : bool[]\n        %w = relu %v : f32[3]\n      result \"go\" = %go\n      result \"w\" = %v\n    end\nresult \"y\" = %y\n",
+        );
+    }
+}
