@@ -143,13 +143,13 @@ impl ModelFile {
 
     /// A hash of everything that decides about the compiled graph: the whole file without the data of floating-point
     /// initializers. Integer initializers are part of it, because shapes are made of them.
-    /// Form: `sha256:` and 64 hexadecimal digits.
+    /// SHA-256 in 64 hexadecimal digits.
     pub fn structure_hash(&self) -> String {
         hash::structure(&self.bytes)
     }
 
     /// A hash of all weights: names, types, shapes and elements, wherever they are stored.
-    /// Form: `sha256:` and 64 hexadecimal digits.
+    /// SHA-256 in 64 hexadecimal digits.
     pub fn weights_hash(&self) -> String {
         hash::weights(self.weight_names().filter_map(|name| Some((name, self.weight(name)?))))
     }

@@ -32,8 +32,7 @@ pub(super) fn weights<'a>(weights: impl Iterator<Item = (&'a str, TensorRef<'a>)
 }
 
 fn text(hash: Sha256) -> String {
-    let digits = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    format!("sha256:{digits}")
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The messages on the way to an initializer: (message, field, the message in that field).

@@ -7,6 +7,7 @@
 //! * `proto` the generated messages · `file` opening, versions, the index of weights
 //! * `tensor` one tensor's type, shape and bytes · `external` data in other files, confined to the model's folder
 //! * `hash` what identifies a model: its structure, its weights
+//! * [`lower`] from the decoded graph to the forward region of an [`lrpc_ir::Graph`]: see [`import`]
 //!
 //! Invariants: no allocation is made from a length that the file claims before the scan has bounded it; no tensor is
 //! reachable whose bytes do not match its type and shape; no file outside the model's folder is opened.
@@ -15,6 +16,7 @@ mod error;
 mod external;
 mod file;
 mod hash;
+pub mod lower;
 mod map;
 pub mod proto;
 mod schema;
@@ -25,5 +27,6 @@ mod wire;
 
 pub use error::{ModelError, ModelErrorReason, TensorError};
 pub use file::{ModelFile, NEWEST_IR, NEWEST_OPSET, OLDEST_IR, OLDEST_OPSET};
-pub use tensor::{ElementType, TensorRef};
+pub use lower::{Finding, FindingKind, Findings, ImportError, ImportOptions, Imported, Operator, import};
+pub use tensor::{TensorRef, element_type};
 pub use wire::Limits;

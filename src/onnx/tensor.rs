@@ -1,68 +1,38 @@
 //! One tensor of a model file: element type, shape, and where its bytes are.
 
 use bytes::Bytes;
+use lrpc_ir::DType;
 
 use super::error::TensorError;
 use super::external::ExternalData;
 use super::proto::TensorProto;
 use super::proto::tensor_proto::{DataLocation, DataType};
 
-/// The element types of tensors that this compiler can read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs, reason = "the names say it: kind and bits")]
-pub enum ElementType {
-    Bool,
-    U8,
-    U16,
-    U32,
-    U64,
-    I8,
-    I16,
-    I32,
-    I64,
-    F16,
-    BF16,
-    F32,
-    F64,
-}
-
-impl ElementType {
-    /// The type with this number in `TensorProto.DataType`; `None` for those we cannot read (text, complex numbers,
-    /// and elements of less than a byte) and for undefined ones.
-    pub fn from_onnx(number: i32) -> Option<Self> {
-        Some(match DataType::try_from(number).ok()? {
-            DataType::Bool => Self::Bool,
-            DataType::Uint8 => Self::U8,
-            DataType::Uint16 => Self::U16,
-            DataType::Uint32 => Self::U32,
-            DataType::Uint64 => Self::U64,
-            DataType::Int8 => Self::I8,
-            DataType::Int16 => Self::I16,
-            DataType::Int32 => Self::I32,
-            DataType::Int64 => Self::I64,
-            DataType::Float16 => Self::F16,
-            DataType::Bfloat16 => Self::BF16,
-            DataType::Float => Self::F32,
-            DataType::Double => Self::F64,
-            _ => return None,
-        })
-    }
-
-    /// Bytes of one element.
-    pub fn size(self) -> u64 {
-        match self {
-            Self::Bool | Self::U8 | Self::I8 => 1,
-            Self::U16 | Self::I16 | Self::F16 | Self::BF16 => 2,
-            Self::U32 | Self::I32 | Self::F32 => 4,
-            Self::U64 | Self::I64 | Self::F64 => 8,
-        }
-    }
+/// The element type with this number in `TensorProto.DataType`; `None` for those we cannot read (text, complex numbers,
+/// and elements of less than a byte) and for undefined ones.
+pub fn element_type(number: i32) -> Option<DType> {
+    Some(match DataType::try_from(number).ok()? {
+        DataType::Bool => DType::Bool,
+        DataType::Uint8 => DType::U8,
+        DataType::Uint16 => DType::U16,
+        DataType::Uint32 => DType::U32,
+        DataType::Uint64 => DType::U64,
+        DataType::Int8 => DType::I8,
+        DataType::Int16 => DType::I16,
+        DataType::Int32 => DType::I32,
+        DataType::Int64 => DType::I64,
+        DataType::Float16 => DType::F16,
+        DataType::Bfloat16 => DType::Bf16,
+        DataType::Float => DType::F32,
+        DataType::Double => DType::F64,
+        _ => return None,
+    })
 }
 
 /// A tensor of a model file. Its bytes stay where they are until [`TensorRef::bytes`] is called.
 #[derive(Clone, Debug)]
 pub struct TensorRef<'a> {
-    dtype: ElementType,
+    dtype: DType,
     dims: Vec<u64>,
     data: Data<'a>,
 }
@@ -92,9 +62,10 @@ impl<'a> TensorRef<'a> {
             return Err(TensorError::Storage("a segment of a larger tensor"));
         }
         let dims = checked_dims(&tensor.dims)?;
-        let Some(dtype) = ElementType::from_onnx(number) else { return Ok(None) };
+        let Some(dtype) = element_type(number) else { return Ok(None) };
         let elements = element_count(&dims).ok_or_else(|| TensorError::Overflow(tensor.dims.clone()))?;
-        let size = elements.checked_mul(dtype.size()).ok_or_else(|| TensorError::Overflow(tensor.dims.clone()))?;
+        let size =
+            elements.checked_mul(dtype.size() as u64).ok_or_else(|| TensorError::Overflow(tensor.dims.clone()))?;
         let data = if tensor.data_location == Some(DataLocation::External.into()) {
             Data::Dense(external.range(tensor, size)?)
         } else if let Some(raw) = &tensor.raw_data {
@@ -107,23 +78,23 @@ impl<'a> TensorRef<'a> {
     }
 
     pub(super) fn scalar_f32(value: &'a f32) -> Self {
-        Self { dtype: ElementType::F32, dims: vec![], data: Data::Floats(std::slice::from_ref(value)) }
+        Self { dtype: DType::F32, dims: vec![], data: Data::Floats(std::slice::from_ref(value)) }
     }
 
     pub(super) fn vector_f32(values: &'a [f32]) -> Self {
-        Self { dtype: ElementType::F32, dims: vec![values.len() as u64], data: Data::Floats(values) }
+        Self { dtype: DType::F32, dims: vec![values.len() as u64], data: Data::Floats(values) }
     }
 
     pub(super) fn scalar_i64(value: &'a i64) -> Self {
-        Self { dtype: ElementType::I64, dims: vec![], data: Data::Longs(std::slice::from_ref(value)) }
+        Self { dtype: DType::I64, dims: vec![], data: Data::Longs(std::slice::from_ref(value)) }
     }
 
     pub(super) fn vector_i64(values: &'a [i64]) -> Self {
-        Self { dtype: ElementType::I64, dims: vec![values.len() as u64], data: Data::Longs(values) }
+        Self { dtype: DType::I64, dims: vec![values.len() as u64], data: Data::Longs(values) }
     }
 
     /// The element type.
-    pub fn dtype(&self) -> ElementType {
+    pub fn dtype(&self) -> DType {
         self.dtype
     }
 
@@ -162,9 +133,12 @@ impl<'a> TensorRef<'a> {
 
     /// The elements as integers; `None` if the type is not an integer or bool, or a value is beyond `i64`.
     pub fn integers(&self) -> Option<Vec<i64>> {
-        let bytes = self.bytes();
-        let size = usize::try_from(self.dtype.size()).ok()?;
-        bytes.chunks_exact(size).map(|chunk| integer(self.dtype, chunk)).collect()
+        self.bytes().chunks_exact(self.dtype.size()).map(|chunk| integer(self.dtype, chunk)).collect()
+    }
+
+    /// The elements as floating-point numbers, none of them rounded; `None` if the type is not a floating-point one.
+    pub fn floats(&self) -> Option<Vec<f64>> {
+        self.bytes().chunks_exact(self.dtype.size()).map(|chunk| float(self.dtype, chunk)).collect()
     }
 }
 
@@ -184,12 +158,12 @@ impl Data<'_> {
 }
 
 /// The field that `onnx.proto` prescribes for each element type.
-fn typed(tensor: &TensorProto, dtype: ElementType) -> Data<'_> {
+fn typed(tensor: &TensorProto, dtype: DType) -> Data<'_> {
     match dtype {
-        ElementType::F32 => Data::Floats(&tensor.float_data),
-        ElementType::F64 => Data::Doubles(&tensor.double_data),
-        ElementType::I64 => Data::Longs(&tensor.int64_data),
-        ElementType::U32 | ElementType::U64 => Data::Unsigned(&tensor.uint64_data),
+        DType::F32 => Data::Floats(&tensor.float_data),
+        DType::F64 => Data::Doubles(&tensor.double_data),
+        DType::I64 => Data::Longs(&tensor.int64_data),
+        DType::U32 | DType::U64 => Data::Unsigned(&tensor.uint64_data),
         _ => Data::Ints(&tensor.int32_data),
     }
 }
@@ -214,18 +188,26 @@ fn low_bytes<const N: usize>(value: u64) -> [u8; N] {
     std::array::from_fn(|index| bytes.get(index).copied().unwrap_or_default())
 }
 
-fn integer(dtype: ElementType, chunk: &[u8]) -> Option<i64> {
+fn integer(dtype: DType, chunk: &[u8]) -> Option<i64> {
     let mut wide = [0; 8];
     wide.get_mut(..chunk.len())?.copy_from_slice(chunk);
     let unsigned = u64::from_le_bytes(wide);
     let shift = u32::try_from(8_usize.checked_sub(chunk.len())?.checked_mul(8)?).ok()?;
     match dtype {
-        ElementType::I8 | ElementType::I16 | ElementType::I32 | ElementType::I64 => {
+        DType::I8 | DType::I16 | DType::I32 | DType::I64 => {
             Some(unsigned.unbounded_shl(shift).cast_signed().unbounded_shr(shift))
         }
-        ElementType::Bool | ElementType::U8 | ElementType::U16 | ElementType::U32 | ElementType::U64 => {
-            i64::try_from(unsigned).ok()
-        }
-        ElementType::F16 | ElementType::BF16 | ElementType::F32 | ElementType::F64 => None,
+        DType::Bool | DType::U8 | DType::U16 | DType::U32 | DType::U64 => i64::try_from(unsigned).ok(),
+        DType::F16 | DType::Bf16 | DType::F32 | DType::F64 => None,
+    }
+}
+
+fn float(dtype: DType, chunk: &[u8]) -> Option<f64> {
+    match dtype {
+        DType::F16 => Some(half::f16::from_le_bytes(chunk.try_into().ok()?).to_f64()),
+        DType::Bf16 => Some(half::bf16::from_le_bytes(chunk.try_into().ok()?).to_f64()),
+        DType::F32 => Some(f32::from_le_bytes(chunk.try_into().ok()?).into()),
+        DType::F64 => Some(f64::from_le_bytes(chunk.try_into().ok()?)),
+        _ => None,
     }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use lrpc_ir::DType;
 use prost::Message as _;
 use tempfile::TempDir;
 
@@ -10,7 +11,7 @@ use super::proto::tensor_proto::{DataLocation, DataType};
 use super::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
 };
-use super::{ElementType, Limits, ModelError, ModelErrorReason as Reason, ModelFile, TensorError};
+use super::{Limits, ModelError, ModelErrorReason as Reason, ModelFile, TensorError};
 
 fn model(graph: GraphProto) -> ModelProto {
     let opset = OperatorSetIdProto { domain: None, version: Some(17) };
@@ -308,6 +309,11 @@ fn all_ways_to_store_elements() {
     assert_eq!(integers("u32"), Some(vec![i64::from(u32::MAX)]));
     assert_eq!(integers("u64"), None);
     assert_eq!(integers("float"), None);
+    let floats = |name: &str| file.weight(name).unwrap().floats();
+    assert_eq!(floats("float"), Some(vec![1.5, -2.0]));
+    assert_eq!(floats("f16"), Some(vec![1.0]));
+    assert_eq!(floats("double"), Some(vec![0.1]));
+    assert_eq!(floats("i64"), None);
     assert!(file.weight("text").is_none());
     assert!(file.weight("i16").unwrap().is_dense());
     assert!(!file.weight("i8").unwrap().is_dense());
@@ -319,7 +325,7 @@ fn raw_data_stay_in_the_map() {
     let raw = TensorProto { raw_data: Some(vec![3; 4096].into()), ..weight("w", DataType::Uint8, &[4096]) };
     let file = open(&write(&folder, &with_weights(vec![raw]))).unwrap();
     let tensor = file.weight("w").unwrap();
-    assert_eq!((tensor.dtype(), tensor.dims(), tensor.elements()), (ElementType::U8, [4096].as_slice(), 4096));
+    assert_eq!((tensor.dtype(), tensor.dims(), tensor.elements()), (DType::U8, [4096].as_slice(), 4096));
     assert_eq!(tensor.bytes().as_ptr(), file.weight("w").unwrap().bytes().as_ptr());
 }
 
@@ -434,7 +440,7 @@ fn the_structure_does_not_depend_on_floating_point_weights() {
         (file.structure_hash(), file.weights_hash())
     };
     let (structure, weights) = hashes([1.0, 2.0], 3, "w");
-    assert!(structure.starts_with("sha256:") && structure.len() == 71, "{structure}");
+    assert_eq!(structure.len(), 64);
     assert_eq!((structure.clone(), weights.clone()), hashes([1.0, 2.0], 3, "w"));
     let (same, trained) = hashes([1.0, 2.5], 3, "w");
     assert_eq!(same, structure);
