@@ -1,0 +1,185 @@
+//! The state of an import: the graph so far, and what each ONNX name stands for.
+
+use std::collections::{BTreeMap, HashMap};
+
+use lrpc_ir::ops::source::LiteralValues;
+use lrpc_ir::ops::{Literal, Movement, Reduce, ReduceKind, Source, WeightPlace};
+use lrpc_ir::types::{DType, Float, TensorType};
+use lrpc_ir::{Dim, Graph, Op, Origin, Region, Value};
+
+use super::finding::{Lowered, Refusal, invalid, unsupported};
+use super::known::Known;
+use crate::onnx::file::ModelFile;
+use crate::onnx::tensor::TensorRef;
+
+/// What an ONNX name stands for.
+#[derive(Debug, Clone)]
+pub(super) enum Slot<'m> {
+    /// A value of the graph, and its elements where they are known.
+    Value(Value, Option<Known>),
+    /// Integers that no node computes yet.
+    Known(Known),
+    /// A tensor of the model file that nothing uses yet, and its elements if they are few integers.
+    Tensor(TensorRef<'m>, Keep, Option<Known>),
+    /// The node that makes it is refused.
+    Refused,
+}
+
+/// How a tensor of the file comes into the graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// By reference, whatever its size: it is a parameter.
+    Reference,
+    /// Written in the graph if it is small: it is a constant of the program.
+    Inline,
+}
+
+/// The graph so far.
+pub(super) struct Lowering<'m> {
+    pub file: &'m ModelFile,
+    pub graph: Graph,
+    slots: HashMap<&'m str, Slot<'m>>,
+}
+
+impl<'m> Lowering<'m> {
+    pub(super) fn new(file: &'m ModelFile) -> Self {
+        Self { file, graph: Graph::new(), slots: HashMap::new() }
+    }
+
+    /// Lets `name` stand for a tensor of the file.
+    pub(super) fn define_tensor(&mut self, name: &'m str, tensor: TensorRef<'m>, keep: Keep) {
+        let known = known_tensor(&tensor);
+        self.slots.insert(name, Slot::Tensor(tensor, keep, known));
+    }
+
+    pub(super) fn define(&mut self, name: &'m str, slot: Slot<'m>) {
+        self.slots.insert(name, slot);
+    }
+
+    pub(super) fn slot(&self, name: &str) -> Option<&Slot<'m>> {
+        self.slots.get(name)
+    }
+
+    /// The names that stand for values, with these values.
+    pub(super) fn values(&self) -> BTreeMap<String, Value> {
+        let value = |slot: &Slot| if let Slot::Value(value, _) = slot { Some(*value) } else { None };
+        self.slots.iter().filter_map(|(name, slot)| Some(((*name).to_string(), value(slot)?))).collect()
+    }
+
+    /// The elements of `name`, if they are integers that are known.
+    pub(super) fn known(&self, name: &str) -> Option<&Known> {
+        match self.slots.get(name)? {
+            Slot::Known(known) => Some(known),
+            Slot::Value(_, known) | Slot::Tensor(_, _, known) => known.as_ref(),
+            Slot::Refused => None,
+        }
+    }
+
+    /// The tensor of the file that `name` stands for.
+    pub(super) fn tensor(&self, name: &str) -> Option<TensorRef<'m>> {
+        match self.slots.get(name)? {
+            Slot::Tensor(tensor, ..) => Some(tensor.clone()),
+            // A tensor that is in use already is found again under its name.
+            Slot::Value(value, _)
+                if matches!(self.graph.node(value.node).op, Op::Source(Source::Weight(..) | Source::Constant(_))) =>
+            {
+                self.file.weight(self.graph.name(*value))
+            }
+            _ => None,
+        }
+    }
+
+    /// The type of `name`.
+    pub(super) fn ty(&self, name: &str) -> Lowered<TensorType> {
+        match self.slots.get(name) {
+            Some(Slot::Value(value, _)) => Ok(self.graph.ty(*value).clone()),
+            Some(Slot::Known(known)) => Ok(known.ty()),
+            Some(Slot::Tensor(tensor, ..)) => tensor_type(tensor),
+            Some(Slot::Refused) => Err(Refusal::Follows),
+            None => invalid(format!("it reads {name:?}, which is not defined")),
+        }
+    }
+
+    /// The value that `name` stands for; it is added to the graph if nothing has used it before.
+    pub(super) fn value(&mut self, name: &'m str) -> Lowered<Value> {
+        let (value, known) = match self.slots.get(name).cloned() {
+            Some(Slot::Value(value, _)) => return Ok(value),
+            Some(Slot::Refused) => return Err(Refusal::Follows),
+            Some(Slot::Known(known)) => (self.add_known(&known, name)?, Some(known)),
+            Some(Slot::Tensor(tensor, keep, known)) => (self.add_tensor(&tensor, keep, name)?, known),
+            None => return invalid(format!("it reads {name:?}, which is not defined")),
+        };
+        self.slots.insert(name, Slot::Value(value, known));
+        Ok(value)
+    }
+
+    /// Adds an operation to the forward region.
+    pub(super) fn add(&mut self, op: Op, operands: &[Value], name: &str, origin: &Origin) -> Lowered<Value> {
+        let name = self.graph.fresh_name(name);
+        Ok(self.graph.add(Region::Forward, op, operands, &name, origin.clone())?)
+    }
+
+    fn add_tensor(&mut self, tensor: &TensorRef, keep: Keep, name: &str) -> Lowered<Value> {
+        let literal = if keep == Keep::Inline { literal(tensor)? } else { None };
+        let source = match literal {
+            Some(literal) => return self.add(Op::Source(Source::Constant(literal)), &[], name, &Origin::default()),
+            None => Source::Weight(WeightPlace::Model, tensor_type(tensor)?),
+        };
+        Ok(self.graph.add(Region::Header, Op::Source(source), &[], name, Origin::default())?)
+    }
+
+    /// Adds integers to the graph. A symbolic element has no literal; it is the sum over as many ones.
+    fn add_known(&mut self, known: &Known, name: &str) -> Lowered<Value> {
+        let origin = Origin::default();
+        if let Some(values) = known.numbers() {
+            let literal = Literal { ty: known.ty(), values: LiteralValues::Integers(values) };
+            return self.add(Op::Source(Source::Constant(literal)), &[], name, &origin);
+        }
+        if known.dtype != DType::I64 {
+            return unsupported("a symbolic size is used as data of another type than int64");
+        }
+        let mut parts = Vec::with_capacity(known.elements.len());
+        for element in &known.elements {
+            let ones = Literal::filled(TensorType::new(DType::I64, vec![element.clone()]), 1.0);
+            let ones = self.add(Op::Source(Source::Constant(ones)), &[], &format!("{name}.ones"), &origin)?;
+            let sum = Reduce { kind: ReduceKind::Sum, axes: vec![0], keep: true };
+            parts.push(self.add(Op::Reduce(sum), &[ones], &format!("{name}.size"), &origin)?);
+        }
+        let joined = match parts.as_slice() {
+            [single] => *single,
+            _ => self.add(Op::Movement(Movement::Concat { axis: 0 }), &parts, &format!("{name}.sizes"), &origin)?,
+        };
+        if known.shape.len() == 1 {
+            return Ok(joined);
+        }
+        self.add(Op::Movement(Movement::Reshape { shape: known.ty().shape }), &[joined], name, &origin)
+    }
+}
+
+fn tensor_type(tensor: &TensorRef) -> Lowered<TensorType> {
+    let dims = tensor.dims().iter().map(|size| i64::try_from(*size).map(Dim::Known)).collect::<Result<_, _>>();
+    match dims {
+        Ok(dims) => Ok(TensorType::new(tensor.dtype(), dims)),
+        Err(_) => invalid(format!("a tensor of shape {:?} cannot be addressed", tensor.dims())),
+    }
+}
+
+/// The elements of a tensor that is small enough to be written in the graph.
+fn literal(tensor: &TensorRef) -> Lowered<Option<Literal>> {
+    if tensor.elements() > Literal::MAX_ELEMENTS as u64 {
+        return Ok(None);
+    }
+    let ty = tensor_type(tensor)?;
+    let floats = tensor.floats().map(|values| LiteralValues::Floats(values.into_iter().map(Float).collect()));
+    let values = floats.or_else(|| tensor.integers().map(LiteralValues::Integers));
+    Ok(values.map(|values| Literal { ty, values }))
+}
+
+fn known_tensor(tensor: &TensorRef) -> Option<Known> {
+    if tensor.dtype().is_float() || tensor.elements() > Known::MAX_ELEMENTS as u64 {
+        return None;
+    }
+    let elements = tensor.integers()?.into_iter().map(Dim::Known).collect();
+    let shape = tensor.dims().iter().map(|size| usize::try_from(*size)).collect::<Result<_, _>>().ok()?;
+    Some(Known { dtype: tensor.dtype(), shape, elements })
+}

@@ -1,0 +1,165 @@
+//! Softmax and normalisations.
+
+use lrpc_ir::ops::Normalize;
+use lrpc_ir::types::{Float, TensorType, product};
+use lrpc_ir::{Dim, Op, Value};
+
+use super::finding::{Lowered, invalid, unsupported};
+use super::site::{Site, axis};
+use super::table::OpDef;
+
+pub(super) const OPERATORS: &[OpDef] = &[
+    OpDef::new("Softmax", 1, |site| flattened(site, |axis| Normalize::Softmax { axis })),
+    OpDef::new("Softmax", 13, |site| along_axis(site, |axis| Normalize::Softmax { axis })),
+    OpDef::new("LogSoftmax", 1, |site| flattened(site, |axis| Normalize::LogSoftmax { axis })),
+    OpDef::new("LogSoftmax", 13, |site| along_axis(site, |axis| Normalize::LogSoftmax { axis })),
+    OpDef::new("BatchNormalization", 7, batch_norm),
+    OpDef::new("InstanceNormalization", 6, instance_norm),
+    OpDef::new("GroupNormalization", 18, group_norm_of_groups),
+    OpDef::new("GroupNormalization", 21, group_norm),
+    OpDef::new("LayerNormalization", 17, layer_norm),
+    OpDef::new("RMSNormalization", 23, rms_norm),
+];
+
+fn along_axis(site: &mut Site, op: fn(usize) -> Normalize) -> Lowered {
+    let x = site.input(0)?;
+    let along = axis(site.int_or("axis", -1)?, site.ty(x).rank())?;
+    let result = site.emit(Op::Normalize(op(along)), &[x])?;
+    site.output(0, result)
+}
+
+/// Before opset 13 all axes from `axis` on count as one.
+fn flattened(site: &mut Site, op: fn(usize) -> Normalize) -> Lowered {
+    let x = site.input(0)?;
+    let shape = site.ty(x).shape;
+    let along = axis(site.int_or("axis", 1)?, shape.len())?;
+    let (outer, inner) = shape.split_at(along);
+    let result = if inner.len() == 1 {
+        site.emit(Op::Normalize(op(along)), &[x])?
+    } else {
+        let flat = site.reshape(x, vec![product(outer)?, product(inner)?])?;
+        let normalised = site.emit(Op::Normalize(op(1)), &[flat])?;
+        site.reshape(normalised, shape)?
+    };
+    site.output(0, result)
+}
+
+/// A parameter, in the element type of `x`, which newer versions of the operators do not ask for.
+fn parameter(site: &mut Site, index: usize, x: Value) -> Lowered<Value> {
+    let value = site.input(index)?;
+    let dtype = site.ty(x).dtype;
+    site.cast(value, dtype)
+}
+
+fn eps(site: &mut Site) -> Lowered<Float> {
+    Ok(Float(site.float_or("epsilon", 1e-5)?))
+}
+
+fn batch_norm(site: &mut Site) -> Lowered {
+    if site.flag("training_mode", false)? {
+        return unsupported("training_mode is set; export the model in inference mode");
+    }
+    if site.opset < 9 && !site.flag("spatial", true)? {
+        return unsupported("spatial=0, statistics per place");
+    }
+    site.ignore("momentum");
+    let x = site.input(0)?;
+    let mut operands = vec![x];
+    for index in 1..5 {
+        operands.push(parameter(site, index, x)?);
+    }
+    let eps = eps(site)?;
+    let result = site.emit(Op::Normalize(Normalize::BatchNorm { eps }), &operands)?;
+    site.output(0, result)
+}
+
+fn channels(site: &Site, x: Value) -> Lowered<Dim> {
+    let ty = site.ty(x);
+    match ty.shape.get(1) {
+        Some(channels) => Ok(channels.clone()),
+        None => invalid(format!("the input {ty} has no channel axis")),
+    }
+}
+
+fn instance_norm(site: &mut Site) -> Lowered {
+    let x = site.input(0)?;
+    let operands = [x, parameter(site, 1, x)?, parameter(site, 2, x)?];
+    let op = Normalize::GroupNorm { groups: channels(site, x)?, eps: eps(site)? };
+    let result = site.emit(Op::Normalize(op), &operands)?;
+    site.output(0, result)
+}
+
+fn groups(site: &mut Site) -> Lowered<i64> {
+    single_precision(site)?;
+    match site.int("num_groups")? {
+        Some(groups) if groups >= 1 => Ok(groups),
+        groups => invalid(format!("num_groups is {groups:?}")),
+    }
+}
+
+/// The attribute that sets the precision of intermediate results.
+fn single_precision(site: &mut Site) -> Lowered {
+    match site.int_or("stash_type", 1)? {
+        1 => Ok(()),
+        other => unsupported(format!("stash_type is {other}")),
+    }
+}
+
+fn group_norm(site: &mut Site) -> Lowered {
+    let x = site.input(0)?;
+    let operands = [x, parameter(site, 1, x)?, parameter(site, 2, x)?];
+    let op = Normalize::GroupNorm { groups: Dim::Known(groups(site)?), eps: eps(site)? };
+    let result = site.emit(Op::Normalize(op), &operands)?;
+    site.output(0, result)
+}
+
+/// Before opset 21 scale and bias have one element per group.
+fn group_norm_of_groups(site: &mut Site) -> Lowered {
+    let x = site.input(0)?;
+    let count = Dim::Known(groups(site)?);
+    let channels = channels(site, x)?;
+    let each = channels.floor_div(&count)?;
+    let mut operands = vec![x];
+    for index in 1..3 {
+        let per_group = parameter(site, index, x)?;
+        let column = site.reshape(per_group, vec![count.clone(), Dim::Known(1)])?;
+        let copies = site.broadcast(column, &[count.clone(), each.clone()])?;
+        operands.push(site.reshape(copies, vec![channels.clone()])?);
+    }
+    let op = Normalize::GroupNorm { groups: count, eps: eps(site)? };
+    let result = site.emit(Op::Normalize(op), &operands)?;
+    site.output(0, result)
+}
+
+/// The first normalised axis, and the shape that a parameter has.
+fn normalised(site: &mut Site, x: Value) -> Lowered<(usize, Vec<Dim>)> {
+    single_precision(site)?;
+    let shape = site.ty(x).shape;
+    let first = axis(site.int_or("axis", -1)?, shape.len())?;
+    Ok((first, shape.into_iter().skip(first).collect()))
+}
+
+fn layer_norm(site: &mut Site) -> Lowered {
+    let x = site.input(0)?;
+    let (axis, shape) = normalised(site, x)?;
+    let scale = parameter(site, 1, x)?;
+    let scale = site.broadcast(scale, &shape)?;
+    let bias = match site.has_input(2) {
+        true => parameter(site, 2, x)?,
+        false => site.filled(TensorType::new(site.ty(x).dtype, shape.clone()), 0.0)?,
+    };
+    let bias = site.broadcast(bias, &shape)?;
+    let op = Normalize::LayerNorm { axis, eps: eps(site)? };
+    let result = site.emit(Op::Normalize(op), &[x, scale, bias])?;
+    site.output(0, result)
+}
+
+fn rms_norm(site: &mut Site) -> Lowered {
+    let x = site.input(0)?;
+    let (axis, shape) = normalised(site, x)?;
+    let scale = parameter(site, 1, x)?;
+    let scale = site.broadcast(scale, &shape)?;
+    let op = Normalize::RmsNorm { axis, eps: eps(site)? };
+    let result = site.emit(Op::Normalize(op), &[x, scale])?;
+    site.output(0, result)
+}

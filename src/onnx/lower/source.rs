@@ -1,0 +1,149 @@
+//! Values without operands, and what is known of shapes.
+
+use lrpc_ir::ops::{Function, Literal, Source};
+use lrpc_ir::types::{DType, Float, TensorType, product};
+use lrpc_ir::{Dim, Op};
+
+use super::elementwise::alias;
+use super::finding::{Lowered, invalid, unsupported};
+use super::known::Known;
+use super::lowering::Keep;
+use super::site::Site;
+use super::table::OpDef;
+use lrpc_ir::ops::source::LiteralValues;
+
+pub(super) const OPERATORS: &[OpDef] = &[
+    OpDef::new("Constant", 1, constant),
+    OpDef::new("ConstantOfShape", 9, constant_of_shape),
+    OpDef::new("Shape", 1, never).folding(shape),
+    OpDef::new("Size", 1, never).folding(size),
+    OpDef::new("Range", 11, range).folding(fold_range),
+    OpDef::new("Identity", 1, |site| alias(site, 0)),
+    OpDef::new("Dropout", 7, dropout),
+];
+
+/// The lowering of what is always evaluated.
+fn never(_: &mut Site) -> Lowered {
+    unsupported("its shape is not known")
+}
+
+fn constant(site: &mut Site) -> Lowered {
+    for name in ["value", "value_float", "value_floats", "value_int", "value_ints"] {
+        site.ignore(name);
+    }
+    let Some(tensor) = site.lowering.file.constant(site.node) else {
+        return unsupported("text, sparse tensors and unusual element types as constants");
+    };
+    match site.node.output.first() {
+        Some(name) => site.lowering.define_tensor(name, tensor, Keep::Inline),
+        None => return invalid("it has no output"),
+    }
+    Ok(())
+}
+
+fn constant_of_shape(site: &mut Site) -> Lowered {
+    let Some(shape) = site.sizes(0)? else { return invalid("input 0 is missing") };
+    let value = site.tensor_attribute("value")?;
+    let dtype = value.as_ref().map_or(DType::F32, |value| value.dtype());
+    let floats = value.as_ref().map_or(Some(vec![0.0]), |value| value.floats());
+    let values = floats.map(|values| LiteralValues::Floats(values.into_iter().map(Float).collect()));
+    let integers = || value.as_ref().and_then(|value| value.integers()).map(LiteralValues::Integers);
+    let Some(values) = values.or_else(integers) else { return unsupported("the value is beyond 64 bits") };
+    if let LiteralValues::Integers(values) = &values
+        && let (Some(sizes), [value]) = (usizes(&shape), values.as_slice())
+        && let Some(known) = Known::build(dtype, sizes, |_| Some(Dim::Known(*value)))
+    {
+        site.output_known(0, known);
+        return Ok(());
+    }
+    let literal = Literal { ty: TensorType::new(dtype, shape), values };
+    if literal.len() != 1 {
+        return invalid("the value is not one element");
+    }
+    let result = site.literal(literal)?;
+    site.output(0, result)
+}
+
+fn usizes(shape: &[Dim]) -> Option<Vec<usize>> {
+    shape.iter().map(|size| usize::try_from(size.known()?).ok()).collect()
+}
+
+fn shape(site: &mut Site) -> Lowered<Option<Known>> {
+    let ty = site.input_type(0)?;
+    let rank = i64::try_from(ty.rank()).unwrap_or(i64::MAX);
+    let mut bound = |name, default| -> Lowered<usize> {
+        let value = site.int_or(name, default)?;
+        let counted = if value < 0 { value.saturating_add(rank) } else { value };
+        Ok(usize::try_from(counted.clamp(0, rank)).unwrap_or_default())
+    };
+    let (start, end) = (bound("start", 0)?, bound("end", rank)?);
+    Ok(Some(Known::vector(ty.shape.get(start..end).unwrap_or_default().to_vec())))
+}
+
+fn size(site: &mut Site) -> Lowered<Option<Known>> {
+    let elements = product(&site.input_type(0)?.shape)?;
+    Ok(Some(Known::scalar(DType::I64, elements)))
+}
+
+/// Start, limit and step, if they are known and the step is a number.
+fn bounds(site: &Site) -> Option<(Dim, Dim, i64)> {
+    let single = |index| match site.known(index)?.elements.as_slice() {
+        [element] => Some(element.clone()),
+        _ => None,
+    };
+    Some((single(0)?, single(1)?, single(2)?.known()?))
+}
+
+fn count(start: &Dim, limit: &Dim, step: i64) -> Lowered<Dim> {
+    let distance = if step > 0 { limit.sub(start)? } else { start.sub(limit)? };
+    let Ok(step) = i64::try_from(step.unsigned_abs()) else { return invalid("the step is too large") };
+    let count = distance.ceil_div(&Dim::Known(step))?;
+    Ok(if let Dim::Known(count) = count { Dim::Known(count.max(0)) } else { count })
+}
+
+fn fold_range(site: &mut Site) -> Lowered<Option<Known>> {
+    let Some((start, limit, step)) = bounds(site).filter(|(_, _, step)| *step != 0) else { return Ok(None) };
+    let Some(length) = usizes(&[count(&start, &limit, step)?]) else { return Ok(None) };
+    let element = |place: usize| {
+        let offset = i64::try_from(place).ok()?.checked_mul(step)?;
+        start.add(&Dim::Known(offset)).ok()
+    };
+    Ok(Known::build(site.input_type(0)?.dtype, length, element))
+}
+
+fn range(site: &mut Site) -> Lowered {
+    let dtype = site.input_type(0)?.dtype;
+    let Some((start, limit, step)) = bounds(site) else {
+        return unsupported("start, limit or step is computed when the model runs");
+    };
+    let (Some(first), true) = (start.known(), step != 0) else {
+        return unsupported("the start depends on symbolic dimensions, or the step is 0");
+    };
+    let ty = TensorType::new(dtype, vec![count(&start, &limit, step)?]);
+    let mut result = site.emit(Op::Source(Source::Iota { axis: 0, ty }), &[])?;
+    if step != 1 {
+        result = site.unary(Function::Scale, [step as f64, 0.0], result)?;
+    }
+    if first != 0 {
+        result = site.unary(Function::Shift, [first as f64, 0.0], result)?;
+    }
+    site.output(0, result)
+}
+
+/// In inference nothing is dropped.
+fn dropout(site: &mut Site) -> Lowered {
+    site.ignore("ratio");
+    site.ignore("seed");
+    if site.has_input(2) {
+        match site.known(2).and_then(Known::numbers).as_deref() {
+            Some([0]) => {}
+            _ => return unsupported("training_mode may be set; export the model in inference mode"),
+        }
+    }
+    if site.has_output(1) {
+        let ty = site.input_type(0)?.with_dtype(DType::Bool);
+        let mask = site.filled(ty, 1.0)?;
+        site.output(1, mask)?;
+    }
+    alias(site, 0)
+}

@@ -1,0 +1,66 @@
+//! The table of operators.
+
+use super::finding::{Lowered, unsupported};
+use super::known::Known;
+use super::site::Site;
+use super::{control, elementwise, linear, movement, normalize, pool, reduce, resize, scan, select, source};
+
+/// An ONNX operator and how it becomes primitives.
+#[derive(Debug)]
+pub struct OpDef {
+    /// The operator's name.
+    pub name: &'static str,
+    /// Its domain; empty for `ai.onnx`.
+    pub domain: &'static str,
+    /// The first version of the domain for which this lowering is right. It serves later versions up to the next entry
+    /// of the same name.
+    pub since: i64,
+    /// Evaluates the node where its integers are known.
+    pub(super) fold: fn(&mut Site) -> Lowered<Option<Known>>,
+    /// Builds primitives in the node's place.
+    pub(super) lower: fn(&mut Site) -> Lowered,
+}
+
+impl OpDef {
+    /// An operator of `ai.onnx`.
+    pub(super) const fn new(name: &'static str, since: i64, lower: fn(&mut Site) -> Lowered) -> Self {
+        Self { name, domain: "", since, fold: |_| Ok(None), lower }
+    }
+
+    /// The operator, evaluated at import where it can be.
+    pub(super) const fn folding(self, fold: fn(&mut Site) -> Lowered<Option<Known>>) -> Self {
+        Self { fold, ..self }
+    }
+}
+
+/// Every operator, by family.
+const OPERATORS: [&[OpDef]; 11] = [
+    source::OPERATORS,
+    elementwise::OPERATORS,
+    linear::OPERATORS,
+    reduce::OPERATORS,
+    movement::OPERATORS,
+    select::OPERATORS,
+    pool::OPERATORS,
+    resize::OPERATORS,
+    normalize::OPERATORS,
+    scan::OPERATORS,
+    control::OPERATORS,
+];
+
+/// Every operator that can be lowered; one whose meaning has changed stands there once per meaning.
+pub fn operators() -> impl Iterator<Item = &'static OpDef> {
+    OPERATORS.into_iter().flatten()
+}
+
+/// The lowering of an operator in a version of its domain.
+pub(super) fn find(domain: &str, name: &str, opset: i64) -> Lowered<&'static OpDef> {
+    let named = || operators().filter(|def| def.name == name && def.domain == domain);
+    match named().filter(|def| def.since <= opset).max_by_key(|def| def.since) {
+        Some(def) => Ok(def),
+        None => match named().map(|def| def.since).min() {
+            Some(since) => unsupported(format!("the operator is supported from opset {since} on")),
+            None => unsupported("no lowering is known for the operator"),
+        },
+    }
+}

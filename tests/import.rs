@@ -1,0 +1,107 @@
+//! Imports whole models: every CNN of the shared model zoo, exported in two ways.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use lrpc::onnx::{ImportError, ImportOptions, Imported, import};
+use lrpc_ir::{text, verify};
+
+const ZOO: [&str; 7] =
+    ["vgg16", "resnet50", "densenet121", "efficientnet_v2_m", "mobilenet_v2", "mobilenet_v3", "unet"];
+const CASES: [&str; 3] = ["tiny_vgg", "tiny_vgg_nobias", "tiny_resnet_basic"];
+const MODELS: [&str; 2] = ["mnist_vgg_cnn.onnx", "efficientnet_lite0_f16.onnx"];
+
+/// The folder named by `LRPC_SHARED`, else `../shared` beside the repository. `None` is said aloud, past the capture
+/// of the test harness.
+fn shared() -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let folder = std::env::var_os("LRPC_SHARED").map_or(beside, PathBuf::from);
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    let path = folder.display();
+    writeln!(std::io::stderr(), "SKIPPED: there are no models at {path}; name their folder by LRPC_SHARED").unwrap();
+    None
+}
+
+fn onnx_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "onnx"));
+    files.sort();
+    assert!(!files.is_empty(), "{} holds no model", folder.display());
+    files
+}
+
+fn cnn_files(shared: &Path) -> Vec<PathBuf> {
+    let zoo = ZOO.iter().map(|name| shared.join("zoo/tiny").join(name));
+    let cases = CASES.iter().map(|name| shared.join("cases").join(name));
+    let mut files: Vec<PathBuf> = zoo.chain(cases).flat_map(|folder| onnx_files(&folder)).collect();
+    files.extend(MODELS.iter().map(|name| shared.join("models").join(name)));
+    files
+}
+
+fn import_file(path: &Path) -> Imported {
+    import(path, &ImportOptions::default()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn every_cnn_is_imported_with_the_shapes_that_it_declares() {
+    let Some(shared) = shared() else { return };
+    for path in cnn_files(&shared) {
+        let imported = import_file(&path);
+        verify::verify(&imported.graph).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let outputs = &imported.file.graph().output;
+        assert_eq!(imported.graph.results.len(), outputs.len());
+        for (result, output) in imported.graph.results.iter().zip(outputs) {
+            assert_eq!(result.name, format!("output/{}", output.name()));
+            assert_eq!(imported.graph.ty(result.value).to_string(), declared(output), "{}", path.display());
+        }
+        let weights = imported.graph.weights();
+        assert!(weights.keys().all(|name| imported.file.weight(name).is_some()), "{}", path.display());
+    }
+}
+
+/// The type of an output as the model declares it, in the notation of the graph.
+fn declared(output: &lrpc::onnx::proto::ValueInfoProto) -> String {
+    use lrpc::onnx::proto::{tensor_shape_proto::dimension::Value, type_proto};
+    let Some(type_proto::Value::TensorType(tensor)) = output.r#type.as_ref().unwrap().value.as_ref() else {
+        panic!("{} is no tensor", output.name())
+    };
+    let dims = tensor.shape.as_ref().unwrap().dim.iter().map(|dim| match dim.value.as_ref().unwrap() {
+        Value::DimValue(size) => size.to_string(),
+        Value::DimParam(name) => name.clone(),
+    });
+    assert_eq!(tensor.elem_type(), 1, "the networks give single precision");
+    format!("f32[{}]", dims.collect::<Vec<_>>().join(", "))
+}
+
+#[test]
+fn import_is_deterministic_and_survives_its_text() {
+    let Some(shared) = shared() else { return };
+    for path in cnn_files(&shared) {
+        let graph = import_file(&path).graph;
+        let printed = text::print(&graph);
+        assert_eq!(printed, text::print(&import_file(&path).graph), "{}", path.display());
+        let parsed = text::parse(&printed).unwrap_or_else(|error| panic!("{}: {error}\n{printed}", path.display()));
+        assert!(parsed == graph, "{} changes when it is printed and read", path.display());
+    }
+}
+
+/// Models of other kinds may be refused, but always with findings, and never as invalid.
+#[test]
+fn no_model_of_the_zoo_is_taken_for_invalid() {
+    let Some(shared) = shared() else { return };
+    let folders = std::fs::read_dir(shared.join("zoo/tiny")).unwrap().map(|entry| entry.unwrap().path());
+    for path in folders.filter(|path| path.is_dir()).flat_map(|folder| onnx_files(&folder)) {
+        match import(&path, &ImportOptions::default()) {
+            Ok(imported) => {
+                verify::verify(&imported.graph).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            }
+            Err(ImportError::Graph { findings, .. }) => {
+                assert!(findings.all_unsupported(), "{}\n{findings}", path.display());
+            }
+            Err(ImportError::File(error)) => panic!("{error}"),
+        }
+    }
+}

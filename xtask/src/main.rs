@@ -1,0 +1,33 @@
+//! Maintenance commands of the workspace. They write files that are checked in, so that building `lrpc` needs
+//! neither a protobuf compiler nor these crates.
+//!
+//! * `cargo run -p lrpc-xtask -- proto PATH/onnx.proto` writes `src/onnx/proto.rs` (the messages, by prost) and
+//!   `src/onnx/schema.rs` (the same messages as a table, for the scan that bounds a file before it is decoded).
+//!   `onnx.proto` is part of the Python package `onnx`.
+
+mod proto;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo run -p lrpc-xtask -- proto PATH/onnx.proto";
+
+#[allow(clippy::print_stderr, reason = "the one place where this command speaks")]
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["proto", path] => proto::generate(Path::new(path), &repository_root().join("src/onnx")),
+        _ => Err(USAGE.into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn repository_root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
