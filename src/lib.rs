@@ -1,1 +1,3 @@
 //! `lrpc`: ONNX models to relevance graphs.
+
+pub mod data;
