@@ -1,3 +1,4 @@
 //! `lrpc`: ONNX models to relevance graphs.
 
 pub mod data;
+pub mod render;
