@@ -265,11 +265,8 @@ fn parse_descr(descr: &str) -> Result<(Kind, bool), FormatError> {
             "the type {descr:?} is not read; f2, f4, f8, i1 to i8, u1 to u8, b1 and single texts are"
         ))
     };
-    let (big_endian, name) = match descr.chars().next() {
-        Some('>') => (true, &descr[1..]),
-        Some('<' | '=' | '|') => (false, &descr[1..]),
-        _ => (false, descr),
-    };
+    let big_endian = descr.starts_with('>');
+    let name = descr.strip_prefix(['>', '<', '=', '|']).unwrap_or(descr);
     let dtype = match name {
         "f2" => DType::F16,
         "f4" => DType::F32,

@@ -17,10 +17,10 @@ const MAX_DEFLATE_RATIO: u64 = 1100;
 /// Entries of this size and more need the 64-bit form of a zip entry; headers of npy are far below the difference.
 const LARGE_ENTRY_BYTES: usize = (u32::MAX as usize) - (1 << 20);
 
-/// Reads every array of an archive; together they may take `max_bytes`.
+/// Reads every array of an archive; together they may take `max_bytes`. Of entries with one name the last counts.
 ///
 /// # Errors
-/// The archive or an entry is malformed, two entries have one name, or the limit is exceeded.
+/// The archive or an entry is malformed, an array other than `manifest` is text, or the limit is exceeded.
 pub fn read_npz(reader: impl Read + Seek, max_bytes: u64) -> Result<TensorFile, FormatError> {
     let mut archive = ZipArchive::new(reader).map_err(|error| FormatError::malformed(format!("no npz: {error}")))?;
     let mut file = TensorFile::default();
@@ -53,14 +53,16 @@ pub fn read_npz(reader: impl Read + Seek, max_bytes: u64) -> Result<TensorFile, 
 }
 
 fn insert(file: &mut TensorFile, name: &str, array: Array) -> Result<(), FormatError> {
-    let twice = match array {
-        Array::Text(text) if name == MANIFEST => file.manifest.replace(text).is_some(),
+    match array {
+        Array::Text(text) if name == MANIFEST => file.manifest = Some(text),
         Array::Text(_) => {
             return Err(FormatError::malformed(format!("text is read under the name {MANIFEST:?} only")).of_entry(name));
         }
-        Array::Tensor(tensor) => file.tensors.insert(name.to_string(), tensor).is_some(),
-    };
-    if twice { Err(FormatError::malformed("the name occurs twice").of_entry(name)) } else { Ok(()) }
+        Array::Tensor(tensor) => {
+            file.tensors.insert(name.to_string(), tensor);
+        }
+    }
+    Ok(())
 }
 
 /// Writes every tensor, and the manifest as a text scalar named `manifest`.

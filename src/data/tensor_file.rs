@@ -229,6 +229,8 @@ mod tests {
         let mut corrupt = good.clone();
         let last = corrupt.windows(4).position(|bytes| bytes == 4f32.to_le_bytes()).unwrap();
         corrupt[last] ^= 1;
+        let mut text = Vec::new();
+        super::super::npy::write_npy_text(&mut text, "hello").unwrap();
         let bomb = npy_of(&Tensor::from_slice(&[2_000_000], &[0u8; 2_000_000]).unwrap());
         for (name, content, reason) in [
             ("a.npz", b"".to_vec(), "no npz"),
@@ -236,6 +238,12 @@ mod tests {
             ("a.npz", corrupt, "entry \"x\": Invalid checksum"),
             ("a.npz", zip_of(&[("x.txt", b"hello")], stored), "entry \"x.txt\": entries must be npy"),
             ("a.npz", zip_of(&[("x.npy", &npy[..npy.len() - 4])], stored), "entry \"x\": the header announces 16"),
+            ("a.npz", zip_of(&[("x.npy", &[npy.clone(), vec![0; 9]].concat())], stored), "announces 16 bytes"),
+            (
+                "a.npz",
+                zip_of(&[("x.npy", &text)], stored),
+                "entry \"x\": text is read under the name \"manifest\" only",
+            ),
             ("a.npz", zip_of(&[("x.npy", &bomb)], zip::CompressionMethod::Deflated), "the limit is 1048576"),
             ("a.npy", npy[..60].to_vec(), "a.npy: the file ends too early"),
             ("a.safetensors", vec![0xff; 16], "no safetensors"),
@@ -255,5 +263,32 @@ mod tests {
         let path = folder.path().join("result.npy");
         assert!(example().write(&path).unwrap_err().to_string().contains("exactly one tensor"));
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn damaged_files_never_bring_the_reader_down() {
+        let tensor = Tensor::from_slice(&[2, 3], &[1f32, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();
+        let one = TensorFile { tensors: BTreeMap::from([("x".into(), tensor.clone())]), manifest: None };
+        let files = [(Format::Npz, &example()), (Format::Safetensors, &example()), (Format::Npy, &one)];
+        let (mut refused, mut read) = (0, 0);
+        for (format, file) in files {
+            let good = file.to_bytes(format).unwrap();
+            let damaged = (0..good.len()).flat_map(|position| {
+                let flip = |mask: u8| {
+                    let mut bytes = good.clone();
+                    bytes[position] ^= mask;
+                    bytes
+                };
+                [good[..position].to_vec(), flip(0x01), flip(0x80), flip(0xff)]
+            });
+            for bytes in damaged {
+                let length = bytes.len() as u64;
+                match decode(format, Cursor::new(bytes), length, MAX_BYTES) {
+                    Ok(_) => read += 1,
+                    Err(_) => refused += 1,
+                }
+            }
+        }
+        assert!(refused > read, "{refused} refused, {read} read");
     }
 }
