@@ -10,5 +10,8 @@
 //! patterns are algebra. Only composites choose rules. An operation without a rule is an error, never an identity.
 
 pub mod adjoint;
+pub mod canonicalise;
+pub mod compile;
+pub mod manager;
 pub mod relevance;
 pub mod rules;

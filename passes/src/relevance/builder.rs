@@ -77,10 +77,37 @@ impl<'a> RelevanceBuilder<'a> {
         if let Some(&promise) = self.promises.get(&value) {
             return Ok(promise);
         }
+        if let Some(copies) = self.copies_of_a_constant(value)? {
+            return Ok(copies);
+        }
         let name = self.graph.fresh_name(&format!("p.{}", self.graph.name(value)));
         let promise = self.graph.add(Region::Relevance, Op::Promise, &[value], &name, Origin::default())?;
         self.promises.insert(value, promise);
         Ok(promise)
+    }
+
+    /// A forward broadcast of a constant, made again here: copying costs less than keeping.
+    fn copies_of_a_constant(&mut self, value: Value) -> Built<Option<Value>> {
+        let node = self.graph.node(value.node);
+        let Op::Movement(broadcast @ Movement::Broadcast { .. }) = &node.op else { return Ok(None) };
+        let Some(source) = self.graph.operand(value.node, 0) else { return Ok(None) };
+        let origin = self.graph.node(source.node);
+        let constant = origin.region == Region::Prepare || matches!(origin.op, Op::Source(Source::Weight(..)));
+        if !constant {
+            return Ok(None);
+        }
+        self.op(Op::Movement(broadcast.clone()), &[source], "const").map(Some)
+    }
+
+    /// Gives the value that a rule sends to an operand its name, `R.x` or `g.x`, if the rule at hand made it.
+    pub(crate) fn name_flow(&mut self, value: Value, letter: &str, operand: Value) {
+        let wanted = format!("{}{letter}.{}", self.prefix, self.graph.name(operand));
+        let node = self.graph.node(value.node);
+        let fresh = node.region == Region::Relevance && node.origin == self.origin && node.op != Op::Promise;
+        if fresh && !self.graph.name(value).starts_with(&wanted) {
+            let wanted = self.graph.fresh_name(&wanted);
+            self.graph.rename(value, &wanted);
+        }
     }
 
     /// Any operation, called `hint` of the site's output.
@@ -95,7 +122,9 @@ impl<'a> RelevanceBuilder<'a> {
             let node = self.graph.node(operand.node);
             node.region == Region::Prepare || matches!(node.op, Op::Source(Source::Weight(..)))
         };
-        let region = if operands.iter().all(constant) { Region::Prepare } else { Region::Relevance };
+        // Broadcasts only copy: they stay where they are used, to be fused into their user.
+        let copies = matches!(op, Op::Movement(Movement::Broadcast { .. }));
+        let region = if !copies && operands.iter().all(constant) { Region::Prepare } else { Region::Relevance };
         let name = self.graph.fresh_name(&format!("{}{name}", self.prefix));
         Ok(self.graph.add(region, op, operands, &name, self.origin.clone())?)
     }

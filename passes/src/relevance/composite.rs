@@ -327,8 +327,11 @@ pub fn glob(pattern: &str, text: &str) -> bool {
     open || rest.is_empty() || (pattern.contains('*') && text.ends_with(last) && text.len() >= pattern.len() - 1)
 }
 
+/// Parameters that a user gave, in order.
+type Given = Vec<(String, Parameter)>;
+
 /// `name` or `name(key=value, …)`.
-fn split_parameters(text: &str) -> Result<(&str, Vec<(String, Parameter)>), Diagnostic> {
+fn split_parameters(text: &str) -> Result<(&str, Given), Diagnostic> {
     let text = text.trim();
     let Some((name, rest)) = text.split_once('(') else { return Ok((text, Vec::new())) };
     let wrong = || {

@@ -132,7 +132,7 @@ impl Walk<'_> {
         let mut relevance = HashMap::new();
         for step in steps.into_iter().rev() {
             let Some(arrival) = self.arrive(&mut b, step.output, &mut arrivals, &mut relevance)? else { continue };
-            self.apply(&mut b, step, arrival, &mut arrivals).map_err(|diagnostic| Diagnostics::from(diagnostic))?;
+            self.apply(&mut b, step, arrival, &mut arrivals).map_err(Diagnostics::from)?;
         }
         self.results(&mut b, &mut arrivals, &mut relevance)?;
         Ok(applications)
@@ -276,6 +276,7 @@ impl Walk<'_> {
                     Carrier::Coefficient => self.to_relevance(b, operand, sent.value)?,
                 });
             }
+            b.name_flow(sent.value, sent.carrier.letter(), operand);
             arrivals.entry(operand).or_default().push(sent);
         }
         let absorbed = b.take_absorbed();

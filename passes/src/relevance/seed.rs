@@ -152,7 +152,9 @@ impl Maker<'_> {
 
     /// The output and the coefficient at it.
     fn term(&mut self, term: &Term, input_name: &str) -> Result<(Value, Value), Diagnostic> {
-        let output = self.graph.find(&term.output).ok_or_else(|| self.error("the output is gone"))?;
+        let result = format!("output/{}", term.output);
+        let output = self.graph.results.iter().find(|candidate| candidate.name == result).map(|found| found.value);
+        let output = output.ok_or_else(|| self.error("the output is gone"))?;
         let ty = self.graph.ty(output).clone();
         if !ty.dtype.is_float() {
             return Err(self.error(format!("`{}` is {}, not floating-point", term.output, ty.dtype)));
