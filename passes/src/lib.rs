@@ -1,1 +1,3 @@
 //! Passes over the intermediate representation.
+
+pub mod bind;
