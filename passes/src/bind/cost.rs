@@ -19,7 +19,9 @@ pub(super) fn cost(call: &KernelCall, inputs: &[BufferId], outputs: &[BufferId],
         let mut distinct = ids.to_vec();
         distinct.sort();
         distinct.dedup();
-        (0..distinct.len()).filter_map(|slot| at(&distinct, slot)).map(|buffer| buffer.bytes() as u64).sum::<u64>()
+        (0..distinct.len())
+            .filter_map(|slot| at(&distinct, slot))
+            .fold(0u64, |sum, buffer| sum.saturating_add(buffer.bytes() as u64))
     };
     let bytes = traffic(inputs).saturating_add(traffic(outputs));
     match call {
@@ -28,7 +30,11 @@ pub(super) fn cost(call: &KernelCall, inputs: &[BufferId], outputs: &[BufferId],
             let flops = op_flops(op, &operands, elements(outputs, 0));
             // A gather reads no more of its table than it gives back.
             let gathered = matches!(op, Op::Select(Select::Gather { .. }));
-            let bytes = if gathered { 2 * traffic(outputs) + traffic(&inputs[1..]) } else { bytes };
+            let bytes = if gathered {
+                traffic(outputs).saturating_mul(2).saturating_add(traffic(inputs.get(1..).unwrap_or_default()))
+            } else {
+                bytes
+            };
             Cost { flops, bytes }
         }
         KernelCall::Fused(graph) => Cost { flops: elements(outputs, 0).saturating_mul(fused_nodes(graph)), bytes },

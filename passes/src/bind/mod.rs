@@ -1,10 +1,10 @@
 //! Binding: from a relevance graph and sizes to a [`Plan`].
 //!
-//! Data flows one way, one file per step: [`slice`] keeps what is wanted, [`concretise`] turns dimensions into numbers,
-//! [`keep`] delivers promises, [`simplify`] removes what changes no bit, [`fuse`] groups element-wise operations,
-//! [`program`] turns the graph into items over tensors, [`audit`] adds the ledger's sums, [`schedule`] orders the items,
-//! [`allocate`] gives every tensor its place. [`cost`] counts work, [`print`] and [`statistics`] show a plan, and
-//! [`verify`] checks one without running it.
+//! Data flows one way, one file per step: `slice` keeps what is wanted, `concretise` turns dimensions into numbers,
+//! `keep` delivers promises, `simplify` removes what changes no bit, `fuse` groups element-wise operations,
+//! `program` turns the graph into items over tensors, `audit` adds the ledger's sums, `schedule` orders the items,
+//! `allocate` gives every tensor its place. `cost` counts work, `print` and `statistics` show a plan, and
+//! `verify` checks one without running it.
 //!
 //! Binding is deterministic: the same graph and request give the same plan, byte for byte.
 

@@ -50,7 +50,9 @@ pub fn statistics(plan: &Plan) -> PlanStatistics {
     }
     let mut alive_at_peak: Vec<(String, usize)> = peak.2.iter().map(|id| sized(plan, *id)).collect();
     alive_at_peak.sort_by(|a, b| (b.1, &a.0).cmp(&(a.1, &b.0)));
-    let bytes = |ids: &mut dyn Iterator<Item = BufferId>| ids.map(|id| plan.buffer(id).bytes()).sum();
+    let bytes = |ids: &mut dyn Iterator<Item = BufferId>| {
+        ids.fold(0usize, |sum, id| sum.saturating_add(plan.buffer(id).bytes()))
+    };
     PlanStatistics {
         arena_bytes: plan.arena_bytes,
         lower_bound: peak.0,

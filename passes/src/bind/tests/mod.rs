@@ -1,12 +1,13 @@
 //! Binding from text to text: small graphs, generated graphs, broken requests.
 
-use std::collections::BTreeSet;
-use std::time::Instant;
+mod generated;
+mod requests;
+mod steps;
 
-use lrpc_ir::plan::{KernelCall, Place, Plan, Precision};
+use lrpc_ir::plan::Plan;
 use lrpc_ir::{Bindings, Graph, text, verify::verify};
 
-use super::{Request, Strategy, Wanted, bind, print_plan, statistics, verify_plan};
+use super::{Request, bind, print_plan, verify_plan};
 
 const TINY: &str = r#"lrpc 1
 weight @conv.b : f32[8]
