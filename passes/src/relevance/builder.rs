@@ -104,7 +104,9 @@ impl<'a> RelevanceBuilder<'a> {
         let wanted = format!("{}{letter}.{}", self.prefix, self.graph.name(operand));
         let node = self.graph.node(value.node);
         let fresh = node.region == Region::Relevance && node.origin == self.origin && node.op != Op::Promise;
-        if fresh && !self.graph.name(value).starts_with(&wanted) {
+        let rest = self.graph.name(value).strip_prefix(&wanted);
+        let named = rest.is_some_and(|rest| rest.trim_start_matches('.').chars().all(|c| c.is_ascii_digit()));
+        if fresh && !named {
             let wanted = self.graph.fresh_name(&wanted);
             self.graph.rename(value, &wanted);
         }
@@ -249,9 +251,14 @@ impl<'a> RelevanceBuilder<'a> {
         self.broadcast(column, shape, hint)
     }
 
+    /// A reduction that keeps its axes with length 1.
+    pub fn reduce(&mut self, kind: ReduceKind, x: Value, axes: &[usize], hint: &str) -> Built<Value> {
+        self.op(Op::Reduce(Reduce { kind, axes: axes.to_vec(), keep: true }), &[x], hint)
+    }
+
     /// A reduction that keeps its axes with length 1, copied back to the operand's shape.
     pub fn spread(&mut self, kind: ReduceKind, x: Value, axes: &[usize], hint: &str) -> Built<Value> {
-        let reduced = self.op(Op::Reduce(Reduce { kind, axes: axes.to_vec(), keep: true }), &[x], hint)?;
+        let reduced = self.reduce(kind, x, axes, hint)?;
         let shape = self.ty(x).shape;
         self.broadcast(reduced, &shape, hint)
     }

@@ -75,13 +75,13 @@ pub(super) fn weighted(b: &mut RelevanceBuilder, linear: &LinearSite, part: Part
     let same = part.of(b, linear.weight, "W")?;
     if is_nonnegative(b.graph(), linear.input) {
         let back = linear.transpose(b, s, same, "t")?;
-        return b.weigh(x, back, "R.x");
+        return b.weigh(x, back, "part");
     }
     let other = part.other().of(b, linear.weight, "W")?;
     let (x_positive, x_negative) = (b.positive(x, "xpos")?, b.negative(x, "xneg")?);
     let (up, down) = (linear.transpose(b, s, same, "t")?, linear.transpose(b, s, other, "t")?);
-    let (first, second) = (b.weigh(x_positive, up, "R.x")?, b.weigh(x_negative, down, "R.x")?);
-    b.add(first, second, "R.x")
+    let (first, second) = (b.weigh(x_positive, up, "part")?, b.weigh(x_negative, down, "part")?);
+    b.add(first, second, "part")
 }
 
 /// `x ⊙ VJP_W(signed) + |x| ⊙ VJP_{|W|}(sized)`.
@@ -97,8 +97,8 @@ pub(super) fn signed_and_sized(
     let weight = b.magnitude(linear.weight, "Wabs")?;
     let signed = linear.transpose(b, signed, linear.weight, "t")?;
     let sized = linear.transpose(b, sized, weight, "t")?;
-    let (first, second) = (b.weigh(x, signed, "R.x")?, b.weigh(size, sized, "R.x")?);
-    b.add(first, second, "R.x")
+    let (first, second) = (b.weigh(x, signed, "part")?, b.weigh(size, sized, "part")?);
+    b.add(first, second, "part")
 }
 
 /// The bias copied to the output's shape, if it takes part.
