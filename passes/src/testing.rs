@@ -62,8 +62,8 @@ pub(crate) fn check_rule(case: &str, rule: &str, with: &str, body: &str) {
 /// Snapshots a graph before and after a pass. The values called `pinned` are asked for.
 pub(crate) fn check_pass(case: &str, pass: PassDef, body: &str, pinned: &[&str]) {
     let mut graph = read(body);
-    let mut context = Context::default();
-    context.pinned = pinned.iter().map(|name| graph.find(name).unwrap()).collect();
+    let pinned = pinned.iter().map(|name| graph.find(name).unwrap()).collect();
+    let mut context = Context { pinned, ..Context::default() };
     let before = printed(&graph);
     manager::run(&mut graph, &[pass], &mut context, true, &mut |_, _| ()).unwrap();
     let refusals: String =

@@ -1,6 +1,6 @@
 //! The one way for rules to make nodes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use lrpc_ir::graph::{Graph, Origin, Region, Value};
 use lrpc_ir::ops::source::{Literal, LiteralValues, Source};
@@ -18,6 +18,7 @@ pub struct RelevanceBuilder<'a> {
     origin: Origin,
     subject: String,
     absorbed: Vec<(Absorbed, Value)>,
+    named: HashSet<Value>,
 }
 
 impl<'a> RelevanceBuilder<'a> {
@@ -31,6 +32,7 @@ impl<'a> RelevanceBuilder<'a> {
             origin,
             subject: String::new(),
             absorbed: Vec::new(),
+            named: HashSet::new(),
         }
     }
 
@@ -106,7 +108,8 @@ impl<'a> RelevanceBuilder<'a> {
         let fresh = node.region == Region::Relevance && node.origin == self.origin && node.op != Op::Promise;
         let rest = self.graph.name(value).strip_prefix(&wanted);
         let named = rest.is_some_and(|rest| rest.trim_start_matches('.').chars().all(|c| c.is_ascii_digit()));
-        if fresh && !named {
+        // What goes to several operands keeps its first name.
+        if fresh && !named && self.named.insert(value) {
             let wanted = self.graph.fresh_name(&wanted);
             self.graph.rename(value, &wanted);
         }
