@@ -1,3 +1,5 @@
 //! `lrpc`: ONNX models to relevance graphs.
 
+pub mod data;
 pub mod onnx;
+pub mod render;

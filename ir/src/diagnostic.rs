@@ -47,6 +47,18 @@ impl fmt::Display for Diagnostic {
 
 impl std::error::Error for Diagnostic {}
 
+impl From<crate::graph::GraphError> for Diagnostic {
+    fn from(error: crate::graph::GraphError) -> Diagnostic {
+        Diagnostic::new(error.to_string())
+    }
+}
+
+impl From<crate::dim::DimError> for Diagnostic {
+    fn from(error: crate::dim::DimError) -> Diagnostic {
+        Diagnostic::new(error.to_string())
+    }
+}
+
 /// Several findings, never none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostics(pub Vec<Diagnostic>);

@@ -253,6 +253,9 @@ impl Graph {
             return Err(GraphError::Duplicate(names.join(", ")));
         }
         let names: Vec<Arc<str>> = names.iter().map(|&name| name.into()).collect();
+        // The header's lines have no place for an origin.
+        let header = matches!(op, Op::Source(Source::Input(_) | Source::Weight(..)));
+        let (region, origin) = if header { (Region::Header, Origin::default()) } else { (region, origin) };
         let index = self.nodes.add_node(Node { op, region, origin, names: names.clone(), types });
         let node = NodeId(index.index() as u32);
         for (port, name) in names.into_iter().enumerate() {

@@ -1,0 +1,91 @@
+//! Vector-Jacobian products of the primitives, by family: the transposes that rules send relevance through.
+
+pub mod elementwise;
+pub mod linear;
+pub mod movement;
+pub mod normalize;
+pub mod pool;
+pub mod select;
+
+use lrpc_ir::graph::Value;
+use lrpc_ir::ops::scan::Scan;
+use lrpc_ir::ops::{Op, Reduce, ReduceKind};
+use lrpc_ir::{Diagnostic, Dim};
+
+use crate::relevance::builder::{Built, RelevanceBuilder};
+use crate::relevance::site::Site;
+
+/// `VJP` of the site's operation with respect to operand `slot`, applied to `cotangent`.
+///
+/// # Errors
+/// An operation without a derivative.
+pub fn vjp(b: &mut RelevanceBuilder, site: &Site, slot: usize, cotangent: Value) -> Built<Value> {
+    let name = site.op.mnemonic();
+    match &site.op {
+        Op::Elementwise(op) => elementwise::vjp(b, site, op, slot, cotangent),
+        Op::Linear(op) => linear::vjp(b, site, op, slot, cotangent),
+        Op::Reduce(op) => reduce(b, site, op, cotangent),
+        Op::Movement(_) | Op::Select(_) if movement::has_adjoint(&site.op) => {
+            movement::adjoint(b, site, slot, cotangent)
+        }
+        Op::Pool(op) => pool::adjoint(b, site, op, cotangent),
+        Op::Normalize(op) => normalize::vjp(b, site, op, slot, cotangent),
+        Op::Scan(op) => scan(b, op, cotangent),
+        Op::Movement(_) | Op::Select(_) | Op::Source(_) | Op::Promise | Op::Control(_) => {
+            Err(Diagnostic::new(format!("`{name}` has no derivative")))
+        }
+    }
+}
+
+/// Transpose of a sum or mean: copies, divided by their number for a mean; of a maximum: to the first winner.
+fn reduce(b: &mut RelevanceBuilder, site: &Site, op: &Reduce, cotangent: Value) -> Built<Value> {
+    match op.kind {
+        ReduceKind::Sum => spread_back(b, site, op, cotangent),
+        ReduceKind::Mean => {
+            let shape = b.ty(site.operands[0]).shape;
+            let count = op.axes.iter().try_fold(Dim::Known(1), |product, &axis| product.mul(&shape[axis]))?;
+            let copies = spread_back(b, site, op, cotangent)?;
+            divide_by(b, copies, &count)
+        }
+        ReduceKind::Max | ReduceKind::Min => select::reduce_winner(b, site, op, cotangent),
+        ReduceKind::Product => Err(Diagnostic::new("`reduce_product` has no rule")),
+    }
+}
+
+/// The cotangent of a reduction, copied along the reduced axes.
+pub(crate) fn spread_back(b: &mut RelevanceBuilder, site: &Site, op: &Reduce, cotangent: Value) -> Built<Value> {
+    let shape = b.ty(site.operands[0]).shape;
+    let mut kept = shape.clone();
+    for &axis in &op.axes {
+        kept[axis] = Dim::Known(1);
+    }
+    let kept = b.reshape(cotangent, &kept, "g")?;
+    b.broadcast(kept, &shape, "g")
+}
+
+/// `x / count` for a count that may be symbolic.
+fn divide_by(b: &mut RelevanceBuilder, x: Value, count: &Dim) -> Built<Value> {
+    if let Dim::Known(count) = count {
+        return b.scale(x, 1.0 / (*count as f64), "g");
+    }
+    // The mean of a tensor of `count` ones along a new axis, scaled by sum: 1/count as mean of a one-hot row.
+    let ty = b.ty(x);
+    let mut long = ty.shape.clone();
+    long.push(count.clone());
+    let index = Op::Source(lrpc_ir::ops::Source::Constant(lrpc_ir::ops::Literal::filled(
+        lrpc_ir::TensorType::new(lrpc_ir::DType::I64, Vec::new()),
+        0.0,
+    )));
+    let index = b.op(index, &[], "const")?;
+    let first =
+        b.op(Op::Select(lrpc_ir::ops::Select::OneHot { depth: count.clone(), dtype: ty.dtype }), &[index], "one")?;
+    let share = b.op(Op::Reduce(Reduce { kind: ReduceKind::Mean, axes: vec![0], keep: false }), &[first], "share")?;
+    let share = b.broadcast(share, &ty.shape, "share")?;
+    b.mul(x, share, "g")
+}
+
+/// Transpose of a cumulative sum: the cumulative sum in the other direction.
+fn scan(b: &mut RelevanceBuilder, op: &Scan, cotangent: Value) -> Built<Value> {
+    let Scan::CumulativeSum { axis, exclusive, reverse } = op.clone();
+    b.op(Op::Scan(Scan::CumulativeSum { axis, exclusive, reverse: !reverse }), &[cotangent], "g")
+}

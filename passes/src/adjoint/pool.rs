@@ -1,0 +1,31 @@
+//! Transposes of pooling and resizing.
+
+use lrpc_ir::Diagnostic;
+use lrpc_ir::graph::Value;
+use lrpc_ir::ops::{Op, Pool, PoolKind, Resize, Window};
+
+use crate::relevance::builder::{Built, RelevanceBuilder};
+use crate::relevance::site::Site;
+
+/// The transpose; for max pooling the routing to each window's winner.
+pub(super) fn adjoint(b: &mut RelevanceBuilder, site: &Site, op: &Pool, cotangent: Value) -> Built<Value> {
+    let spatial = b.ty(site.operands[0]).shape.get(2..).unwrap_or_default().to_vec();
+    match op {
+        Pool::Window(PoolKind::Max, window) => {
+            let x = b.activation(site.operands[0])?;
+            let op = Pool::WindowTranspose(PoolKind::Max, Window { spatial, ..window.clone() });
+            b.op(Op::Pool(op), &[x, cotangent], "g")
+        }
+        Pool::Window(kind, window) => {
+            let op = Pool::WindowTranspose(*kind, Window { spatial, ..window.clone() });
+            b.op(Op::Pool(op), &[cotangent], "g")
+        }
+        Pool::Resize(resize) => {
+            let op = Pool::ResizeTranspose(Resize { spatial, ..resize.clone() });
+            b.op(Op::Pool(op), &[cotangent], "g")
+        }
+        Pool::WindowTranspose(..) | Pool::ResizeTranspose(_) => {
+            Err(Diagnostic::new(format!("`{}` belongs to the relevance region", op.mnemonic())))
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Gives every dimension its number, and checks that the graph has a meaning at these sizes.
+
+use std::collections::BTreeSet;
+
+use lrpc_ir::ops::{Control, Linear, Normalize, Pool, ReduceKind, Select, Source};
+use lrpc_ir::{Bindings, Diagnostic, Dim, DimError, Graph, NodeId, Op, Value};
+
+use super::rewrite::{self, Outcome, copy, rewrite};
+
+/// The widest element type, for limits that hold whatever the precision is.
+const WIDEST: i64 = 8;
+
+/// The graph with every dimension a number; inputs that are not given are their defaults. Only what results and ledger
+/// need is in it.
+pub(super) fn concretise(graph: &Graph, dims: &Bindings) -> Result<Graph, Diagnostic> {
+    check_names(graph, dims)?;
+    let needed = rewrite::topological(graph, &[]);
+    let reached: BTreeSet<NodeId> = needed.iter().copied().collect();
+    let provided = |input: &Value| reached.contains(&input.node) && graph.operand(input.node, 0).is_none();
+    let inputs: Vec<Value> = graph.inputs().into_iter().filter(provided).collect();
+    concretise_nodes(graph, &rewrite::topological(graph, &inputs), dims)
+}
+
+fn concretise_nodes(graph: &Graph, order: &[NodeId], dims: &Bindings) -> Result<Graph, Diagnostic> {
+    rewrite(graph, order, |to, node, operands| {
+        let content = graph.node(node);
+        if let (Op::Source(Source::Input(_)), Some(default)) = (&content.op, operands.first()) {
+            return Ok(Outcome::Value(*default));
+        }
+        let op = bind_op(graph, node, dims)?;
+        let new = copy(to, graph, node, op, operands).map_err(|error| with_sizes(error, dims))?;
+        check_sizes(to, new).and_then(|()| check_fit(to, new)).map_err(|error| with_sizes(error, dims))?;
+        Ok(Outcome::Node(new))
+    })
+}
+
+/// A size for a dimension that the graph does not have is a slip of the pen.
+fn check_names(graph: &Graph, dims: &Bindings) -> Result<(), Diagnostic> {
+    let known = symbols(graph);
+    let list = || if known.is_empty() { "none".into() } else { known.iter().cloned().collect::<Vec<_>>().join(", ") };
+    match dims.keys().find(|name| !known.contains(*name)) {
+        Some(name) => Err(Diagnostic::new(format!("the graph has no dimension `{name}`"))
+            .help(format!("its symbolic dimensions: {}", list()))),
+        None => Ok(()),
+    }
+}
+
+fn symbols(graph: &Graph) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let types = graph.ids().flat_map(|node| graph.node(node).types());
+    types.flat_map(|ty| &ty.shape).for_each(|dim| dim.symbols(&mut names));
+    names
+}
+
+fn bind_op(graph: &Graph, node: NodeId, dims: &Bindings) -> Result<Op, Diagnostic> {
+    let number = |dim: &Dim| dim.eval(dims).map(Dim::Known);
+    let label = || rewrite::label(graph, node);
+    let op = match &graph.node(node).op {
+        Op::Normalize(Normalize::GroupNorm { groups, eps }) => {
+            number(groups).map(|groups| Op::Normalize(Normalize::GroupNorm { groups, eps: *eps }))
+        }
+        Op::Control(control) => return bind_bodies(control, dims).map(Op::Control).map_err(|error| error.at(label())),
+        op => op.map_dims(&mut |dim| number(dim)),
+    };
+    op.map_err(|error| match error {
+        DimError::Unbound(_) => missing(graph, dims),
+        other => Diagnostic::new(other.to_string()).at(label()),
+    })
+}
+
+fn bind_bodies(control: &Control, dims: &Bindings) -> Result<Control, Diagnostic> {
+    let bound = |body: &Graph| {
+        let order = rewrite::topological(body, &body.inputs());
+        concretise_nodes(body, &order, dims).map(Box::new)
+    };
+    Ok(match control {
+        Control::Loop { carried, body } => Control::Loop { carried: *carried, body: bound(body)? },
+        Control::Cond { then_branch, else_branch } => {
+            Control::Cond { then_branch: bound(then_branch)?, else_branch: bound(else_branch)? }
+        }
+    })
+}
+
+/// Names all dimensions without a size at once.
+fn missing(graph: &Graph, dims: &Bindings) -> Diagnostic {
+    let names: Vec<String> = symbols(graph).into_iter().filter(|name| !dims.contains_key(name)).collect();
+    let flags: Vec<String> = names.iter().map(|name| format!("--dim {name}=SIZE")).collect();
+    Diagnostic::new(format!("no size is known for: {}", names.join(", "))).help(format!("give {}", flags.join(" ")))
+}
+
+fn with_sizes(diagnostic: Diagnostic, dims: &Bindings) -> Diagnostic {
+    if dims.is_empty() || diagnostic.help.is_some() {
+        return diagnostic;
+    }
+    let sizes: Vec<String> = dims.iter().map(|(name, size)| format!("{name}={size}")).collect();
+    diagnostic.help(format!("the sizes are {}; give others with --dim", sizes.join(", ")))
+}
+
+/// Sizes are not negative, and every tensor can be addressed.
+fn check_sizes(graph: &Graph, node: NodeId) -> Result<(), Diagnostic> {
+    for ty in graph.node(node).types() {
+        let mut bytes = WIDEST;
+        for (axis, dim) in ty.shape.iter().enumerate() {
+            let Some(size) = dim.known() else {
+                let message = format!("axis {axis} of {ty} has a size that depends on the data");
+                return Err(Diagnostic::new(message).at(rewrite::label(graph, node)));
+            };
+            if size < 0 {
+                let message = format!("axis {axis} of {ty} would have a negative length");
+                return Err(Diagnostic::new(message).at(rewrite::label(graph, node)));
+            }
+            bytes = bytes.checked_mul(size.max(1)).ok_or_else(|| {
+                Diagnostic::new(format!("{ty} has more elements than can be addressed")).at(rewrite::label(graph, node))
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// What type inference leaves open while sizes are symbols: windows fit, and a winner exists.
+fn check_fit(graph: &Graph, node: NodeId) -> Result<(), Diagnostic> {
+    let content = graph.node(node);
+    let fail = |message: String| Err(Diagnostic::new(message).at(rewrite::label(graph, node)));
+    let empty = |dim: &Dim| dim.known().is_some_and(|size| size < 1);
+    let spatial = match &content.op {
+        Op::Linear(Linear::Conv(geometry) | Linear::ConvTranspose(geometry)) => &geometry.spatial,
+        Op::Pool(Pool::Window(_, window) | Pool::WindowTranspose(_, window)) => {
+            if window.size.iter().any(empty) {
+                return fail(format!("the window {:?} is empty", window.size));
+            }
+            &window.spatial
+        }
+        Op::Pool(Pool::Resize(resize) | Pool::ResizeTranspose(resize)) => &resize.spatial,
+        Op::Select(Select::ArgMax { axis } | Select::ArgMin { axis }) => {
+            return winners(graph, node, std::slice::from_ref(axis)).or_else(fail);
+        }
+        Op::Reduce(reduce) if matches!(reduce.kind, ReduceKind::Max | ReduceKind::Min) => {
+            return winners(graph, node, &reduce.axes).or_else(fail);
+        }
+        _ => return Ok(()),
+    };
+    match spatial.iter().position(empty) {
+        Some(axis) => fail(format!("nothing is left along spatial axis {axis}: the input is smaller than the window")),
+        None => Ok(()),
+    }
+}
+
+fn winners(graph: &Graph, node: NodeId, axes: &[usize]) -> Result<(), String> {
+    let Some(operand) = graph.operand(node, 0) else { return Ok(()) };
+    let ty = graph.ty(operand);
+    match axes.iter().find(|&&axis| ty.shape.get(axis) == Some(&Dim::Known(0))) {
+        Some(axis) => Err(format!("axis {axis} of {ty} has no element to choose")),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,117 @@
+//! Binding: from a relevance graph and sizes to a [`Plan`].
+//!
+//! Data flows one way, one file per step: `slice` keeps what is wanted, `concretise` turns dimensions into numbers,
+//! `keep` delivers promises, `simplify` removes what changes no bit, `fuse` groups element-wise operations,
+//! `program` turns the graph into items over tensors, `audit` adds the ledger's sums, `schedule` orders the items,
+//! `allocate` gives every tensor its place. `cost` counts work, `print` and `statistics` show a plan, and
+//! `verify` checks one without running it.
+//!
+//! Binding is deterministic: the same graph and request give the same plan, byte for byte.
+
+mod allocate;
+mod audit;
+mod concretise;
+mod cost;
+mod fuse;
+mod keep;
+mod liveness;
+mod print;
+mod program;
+mod rewrite;
+mod schedule;
+mod simplify;
+mod slice;
+mod statistics;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use lrpc_ir::plan::{Plan, Precision};
+use lrpc_ir::{Bindings, Diagnostic, Graph};
+
+pub use print::print_plan;
+pub use statistics::{PlanStatistics, statistics};
+pub use verify::{PlanError, verify_plan};
+
+/// What a plan is made for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Request {
+    /// The sizes of symbolic dimensions.
+    pub dims: Bindings,
+    /// Which results are returned.
+    pub wanted: Wanted,
+    /// Whether the ledger is summed.
+    pub audit: bool,
+    /// How promises are kept.
+    pub strategy: Strategy,
+    /// The floating-point type of computation.
+    pub precision: Precision,
+    /// Names of inputs whose value the caller provides although they have a default. Inputs without a default are
+    /// always provided.
+    pub given: BTreeSet<String>,
+}
+
+/// Which results of a graph are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Wanted {
+    /// All.
+    #[default]
+    All,
+    /// Those whose name matches one of these patterns, in which `*` stands for any characters and `?` for one.
+    Matching(Vec<String>),
+}
+
+/// How promises are kept: what is stored and what is computed again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Strategy {
+    /// Every promised value stays in memory until its last use.
+    #[default]
+    Store,
+    /// Only what automatic differentiation would have saved stays in memory.
+    Recompute,
+    /// Least recomputation and traffic at low memory.
+    Balanced,
+    /// At most this many bytes.
+    Budget(u64),
+}
+
+impl Strategy {
+    /// The strategy's name on the command line, without its size.
+    pub fn name(self) -> &'static str {
+        match self {
+            Strategy::Store => "store",
+            Strategy::Recompute => "recompute",
+            Strategy::Balanced => "balanced",
+            Strategy::Budget(_) => "budget",
+        }
+    }
+}
+
+/// The plan for `request`. `graph` satisfies the verifier's invariants.
+///
+/// # Errors
+/// Dimensions without a size, sizes for which the graph has no meaning or no memory can be addressed, patterns and
+/// names that match nothing, a strategy that is not available, and nested graphs whose results have no fixed size.
+pub fn bind(graph: &Graph, request: &Request) -> Result<Plan, Diagnostic> {
+    let sliced = slice::slice(graph, request)?;
+    let concrete = concretise::concretise(&sliced, &request.dims)?;
+    let kept = keep::keep(&concrete, request.strategy)?;
+    let plan = plan_concrete(&kept, &request.dims, request.precision)?;
+    if cfg!(debug_assertions) {
+        verify_plan(&plan).map_err(|error| Diagnostic::new(format!("internal error: the plan is wrong: {error}")))?;
+    }
+    Ok(plan)
+}
+
+/// The plan of a graph without symbols and promises: the part of binding that nested graphs share.
+fn plan_concrete(graph: &Graph, dims: &Bindings, precision: Precision) -> Result<Plan, Diagnostic> {
+    let simplified = simplify::simplify(graph)?;
+    let groups = fuse::fuse(&simplified);
+    let mut program = program::lower(&simplified, &groups, dims, precision)?;
+    audit::add_sums(&mut program, &simplified);
+    let order = schedule::schedule(&program);
+    allocate::allocate(program, order, dims, precision)
+}

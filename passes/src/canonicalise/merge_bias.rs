@@ -1,0 +1,87 @@
+//! Merges the addition of a constant into the linear map before it: one linear map with bias (RULES.md section 7).
+//!
+//! Before: `%z = dot %x, @w`, `%c = broadcast @b`, `%y = add %z, %c`. After: `%y = dot %x, @w, @b`.
+
+use lrpc_ir::graph::{Graph, NodeId, Origin, Region, Value};
+use lrpc_ir::ops::{Binary, Elementwise, Linear, Movement, Op, Source};
+use lrpc_ir::{Diagnostic, Diagnostics, Dim};
+
+use crate::manager::{Context, PassDef};
+
+pub(super) const PASS: PassDef =
+    PassDef { name: "merge_bias", doc: "merges an added constant into the linear map before it", run: merge_bias };
+
+fn merge_bias(graph: &mut Graph, context: &mut Context) -> Result<(), Diagnostics> {
+    for node in graph.order() {
+        let Some((linear, constant)) = linear_plus_constant(graph, node) else { continue };
+        if !context.is_private(graph, linear) {
+            context.refused(PASS.name, graph, node.into(), "the linear map's result is used elsewhere");
+            continue;
+        }
+        let Some(bias) = as_bias(graph, node, linear, constant)? else {
+            context.refused(PASS.name, graph, node.into(), "the constant is not one number per output feature");
+            continue;
+        };
+        let op = graph.node(linear.node).op.clone();
+        let origin = graph.node(linear.node).origin.made_by(PASS.name);
+        let operands = [graph.operands(linear.node), vec![bias]].concat();
+        graph.set_op(node, op, &operands).map_err(Diagnostic::from)?;
+        graph.set_place(node, Region::Forward, origin);
+        context.patched(PASS.name, graph, node.into());
+    }
+    Ok(())
+}
+
+/// The linear map without bias and the constant that `node` adds to it.
+fn linear_plus_constant(graph: &Graph, node: NodeId) -> Option<(Value, Value)> {
+    if graph.node(node).op != Op::Elementwise(Elementwise::Binary(Binary::Add)) {
+        return None;
+    }
+    let (a, b) = (graph.operand(node, 0)?, graph.operand(node, 1)?);
+    [(a, b), (b, a)].into_iter().find(|&(linear, constant)| {
+        let plain = matches!(graph.node(linear.node).op, Op::Linear(_)) && graph.operands(linear.node).len() == 2;
+        plain && constant_behind_broadcast(graph, constant).is_some()
+    })
+}
+
+/// The weight or prepared value that `value` is, or copies.
+fn constant_behind_broadcast(graph: &Graph, value: Value) -> Option<Value> {
+    let node = graph.node(value.node);
+    match &node.op {
+        Op::Movement(Movement::Broadcast { .. }) => constant_behind_broadcast(graph, graph.operand(value.node, 0)?),
+        Op::Source(Source::Weight(..)) => Some(value),
+        _ if node.region == Region::Prepare => Some(value),
+        _ => None,
+    }
+}
+
+/// The constant under the shape of a bias, if it has one number per output feature.
+fn as_bias(graph: &mut Graph, node: NodeId, linear: Value, constant: Value) -> Result<Option<Value>, Diagnostic> {
+    let Some(source) = constant_behind_broadcast(graph, constant) else { return Ok(None) };
+    let (Op::Linear(op), Some(weight)) = (graph.node(linear.node).op.clone(), graph.operand(linear.node, 1)) else {
+        return Ok(None);
+    };
+    let result = graph.ty(linear).clone();
+    let wanted = op.bias_shape(&result, graph.ty(weight));
+    // The constant's axes, aligned at the result's last one, must be 1 wherever the bias has none.
+    let shape = graph.ty(source).shape.clone();
+    let Some(offset) = result.rank().checked_sub(shape.len()) else { return Ok(None) };
+    let first = match op {
+        Linear::Dot(_) => result.rank() - wanted.len(),
+        Linear::Conv(_) | Linear::ConvTranspose(_) => 1,
+    };
+    let fits = shape.iter().enumerate().all(|(axis, dim)| match (axis + offset).checked_sub(first) {
+        Some(at) if at < wanted.len() => *dim == wanted[at],
+        _ => *dim == Dim::Known(1),
+    });
+    if !fits || offset > first {
+        return Ok(None);
+    }
+    if shape == wanted {
+        return Ok(Some(source));
+    }
+    let name = graph.fresh_name(&format!("{}.bias", graph.name(node.into())));
+    let reshape = Op::Movement(Movement::Reshape { shape: wanted });
+    let origin = Origin::default().made_by(PASS.name);
+    Ok(Some(graph.add(Region::Prepare, reshape, &[source], &name, origin)?))
+}

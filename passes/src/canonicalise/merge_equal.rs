@@ -1,0 +1,40 @@
+//! Merges nodes that compute the same value.
+//!
+//! Before: `%a = abs %x`, `%b = abs %x`. After: every use of `%b` uses `%a`.
+
+use std::collections::HashMap;
+
+use lrpc_ir::graph::{Graph, Region};
+use lrpc_ir::ops::{Op, Source};
+use lrpc_ir::{Diagnostics, TensorType, Value};
+
+use crate::manager::{Context, PassDef};
+
+pub(super) const PASS: PassDef =
+    PassDef { name: "merge_equal", doc: "merges nodes that compute the same value", run: merge_equal };
+
+/// What decides whether two nodes compute the same; only regions that may read each other are merged.
+type Key = (Op, Vec<Value>, Vec<TensorType>, Region);
+
+fn merge_equal(graph: &mut Graph, context: &mut Context) -> Result<(), Diagnostics> {
+    let mut seen: HashMap<Key, Value> = HashMap::new();
+    for node in graph.order() {
+        let content = graph.node(node);
+        if matches!(content.op, Op::Source(Source::Input(_) | Source::Weight(..)) | Op::Control(_)) {
+            continue;
+        }
+        let value = Value::from(node);
+        let key = (content.op.clone(), graph.operands(node), content.types().to_vec(), content.region);
+        match seen.get(&key) {
+            Some(_) if context.pinned.contains(&value) => {}
+            Some(&first) => {
+                context.patched(PASS.name, graph, value);
+                graph.replace_uses(value, first);
+            }
+            None => {
+                seen.insert(key, value);
+            }
+        }
+    }
+    Ok(())
+}

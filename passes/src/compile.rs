@@ -1,0 +1,186 @@
+//! From an imported forward graph to the relevance graph.
+
+use std::collections::HashSet;
+
+use lrpc_ir::graph::{Graph, GraphResult, Value};
+use lrpc_ir::ops::{Linear, Normalize, Op, Select, Source};
+use lrpc_ir::{Diagnostic, Diagnostics, Region};
+
+use crate::canonicalise;
+use crate::manager::{self, Context, PassDef, Patch, Refusal};
+use crate::relevance::composite::Composite;
+use crate::relevance::seed::Target;
+use crate::relevance::site::Carrier;
+use crate::relevance::{self, Application, Request};
+
+/// What to compile.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The composites; empty means the default for the graph (RULES.md section 6).
+    pub composites: Vec<Composite>,
+    /// The targets as text; empty means the largest element of each row of the first floating-point output.
+    pub targets: Vec<String>,
+    /// The tensors to explain; empty means every floating-point input and every embedding.
+    pub wrt: Vec<Value>,
+    /// A carrier that replaces the composites'.
+    pub carrier: Option<Carrier>,
+    /// Whether seeds are 1 instead of the output's value.
+    pub unit_seed: bool,
+    /// Whether every model output is a result although a target names one.
+    pub all_outputs: bool,
+    /// Whether the verifier runs after every pass, as it does in debug builds.
+    pub verify: bool,
+}
+
+/// What compiling did.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// The composites by signature.
+    pub composites: Vec<String>,
+    /// Whether the composite was chosen here rather than named.
+    pub chosen: Option<String>,
+    /// Which rule served which operation.
+    pub applications: Vec<Application>,
+    /// The patches that fired.
+    pub patches: Vec<Patch>,
+    /// The near misses.
+    pub refusals: Vec<Refusal>,
+}
+
+/// The marker that `observe` gets after the rules have been applied.
+pub const APPLY_RULES: PassDef = PassDef { name: "apply_rules", doc: "makes the relevance region", run: |_, _| Ok(()) };
+
+/// Compiles `graph`, whose results are the model's outputs (`output/NAME`). `observe` sees it after every pass.
+///
+/// # Errors
+/// Targets and tensors that do not exist or do not fit, and all operations without a rule.
+pub fn compile(
+    graph: &mut Graph,
+    options: &Options,
+    observe: &mut dyn FnMut(&PassDef, &Graph),
+) -> Result<Report, Diagnostics> {
+    manager::check(graph, "import", options.verify)?;
+    let wrt = if options.wrt.is_empty() { default_tensors(graph)? } else { options.wrt.clone() };
+    let targets = targets_of(graph, &options.targets)?;
+    let outputs: HashSet<Value> = graph.results.iter().map(|result| result.value).collect();
+    let mut context = Context { pinned: wrt.iter().copied().chain(outputs).collect(), ..Context::default() };
+    manager::run(graph, canonicalise::PIPELINE, &mut context, options.verify, observe)?;
+
+    let (composites, chosen) = match options.composites.is_empty() {
+        true => {
+            let (composite, why) = default_composite(graph)?;
+            (vec![composite], Some(why))
+        }
+        false => (options.composites.clone(), None),
+    };
+    if !options.targets.is_empty() && !options.all_outputs {
+        let named: HashSet<String> = targets.iter().flat_map(Target::outputs).map(str::to_string).collect();
+        graph.results.retain(|result| named.contains(output_name(result)));
+    }
+    let request = Request {
+        composites: composites.clone(),
+        targets,
+        wrt,
+        carrier: options.carrier,
+        unit_seed: options.unit_seed,
+    };
+    let applications = relevance::generate(graph, &request)?;
+    manager::check(graph, APPLY_RULES.name, options.verify)?;
+    observe(&APPLY_RULES, graph);
+    manager::run(graph, canonicalise::AFTER_RULES, &mut context, options.verify, observe)?;
+    Ok(Report {
+        composites: composites.iter().map(Composite::signature).collect(),
+        chosen,
+        applications,
+        patches: context.patches,
+        refusals: context.refusals,
+    })
+}
+
+fn output_name(result: &GraphResult) -> &str {
+    result.name.strip_prefix("output/").unwrap_or(&result.name)
+}
+
+/// Every floating-point input and every embedding: a gather from a constant table by an integer input (RULES.md
+/// section 7).
+pub fn default_tensors(graph: &Graph) -> Result<Vec<Value>, Diagnostic> {
+    let inputs = graph.inputs();
+    let mut tensors: Vec<Value> = inputs.iter().copied().filter(|&value| graph.ty(value).dtype.is_float()).collect();
+    for node in graph.order() {
+        if !matches!(graph.node(node).op, Op::Select(Select::Gather { .. })) {
+            continue;
+        }
+        let [table, index] = graph.operands(node)[..] else { continue };
+        let is_table = graph.ty(table).rank() > 1 && depends_on_weights_alone(graph, table);
+        if is_table && is_token_index(graph, index) {
+            tensors.push(node.into());
+        }
+    }
+    if tensors.is_empty() {
+        return Err(Diagnostic::new("the model has no floating-point input and no embedding")
+            .help("name the tensors to explain with --wrt"));
+    }
+    Ok(tensors)
+}
+
+fn depends_on_weights_alone(graph: &Graph, value: Value) -> bool {
+    let nodes = graph.post_order([value]);
+    nodes.into_iter().all(|node| !matches!(graph.node(node).op, Op::Source(Source::Input(_))))
+}
+
+/// Whether `index` descends from an integer input through movement, casts and addition of constants.
+fn is_token_index(graph: &Graph, index: Value) -> bool {
+    use lrpc_ir::ops::{Binary, Elementwise};
+    match &graph.node(index.node).op {
+        Op::Source(Source::Input(ty)) => !ty.dtype.is_float(),
+        Op::Movement(_) | Op::Elementwise(Elementwise::Cast(_)) => {
+            graph.operand(index.node, 0).is_some_and(|operand| is_token_index(graph, operand))
+        }
+        Op::Elementwise(Elementwise::Binary(Binary::Add)) => {
+            let operands = graph.operands(index.node);
+            operands.iter().any(|&operand| is_token_index(graph, operand))
+                && operands
+                    .iter()
+                    .all(|&operand| is_token_index(graph, operand) || depends_on_weights_alone(graph, operand))
+        }
+        _ => false,
+    }
+}
+
+fn targets_of(graph: &Graph, texts: &[String]) -> Result<Vec<Target>, Diagnostics> {
+    let outputs: Vec<&GraphResult> = graph.results.iter().filter(|r| r.name.starts_with("output/")).collect();
+    let names: Vec<&str> = outputs.iter().map(|result| output_name(result)).collect();
+    if !texts.is_empty() {
+        let read = texts.iter().map(|text| Target::parse(text, &names));
+        return Ok(read.collect::<Result<Vec<_>, _>>()?);
+    }
+    let first = outputs.iter().find(|result| graph.ty(result.value).dtype.is_float());
+    match first {
+        Some(result) => Ok(vec![Target::default_of(output_name(result))]),
+        None => Err(Diagnostic::new("the model has no floating-point output").into()),
+    }
+}
+
+/// `attnlrp` where a softmax stands between two contractions of activations, `epsilon-plus-flat` where something
+/// convolves, else `epsilon`.
+fn default_composite(graph: &Graph) -> Result<(Composite, String), Diagnostics> {
+    let any = |test: &dyn Fn(&Op) -> bool| graph.order().iter().any(|&node| test(&graph.node(node).op));
+    let convolves = any(&|op| matches!(op, Op::Linear(Linear::Conv(_) | Linear::ConvTranspose(_))));
+    let attends = any(&|op| matches!(op, Op::Normalize(Normalize::Softmax { .. })))
+        && graph.order().iter().any(|&node| is_product_of_activations(graph, node));
+    if attends {
+        return Ok((Composite::named("attnlrp")?, "attnlrp: a softmax weighs a product of activations".into()));
+    }
+    if convolves {
+        return Ok((Composite::named("epsilon-plus-flat")?, "epsilon-plus-flat: the model convolves".into()));
+    }
+    Ok((Composite::named("epsilon")?, "epsilon: the model neither attends nor convolves".into()))
+}
+
+fn is_product_of_activations(graph: &Graph, node: lrpc_ir::NodeId) -> bool {
+    let constant = |value: &Value| {
+        let source = graph.node(value.node);
+        source.region == Region::Prepare || matches!(source.op, Op::Source(Source::Weight(..)))
+    };
+    matches!(graph.node(node).op, Op::Linear(Linear::Dot(_))) && !graph.operands(node).iter().take(2).any(constant)
+}

@@ -1,0 +1,404 @@
+//! Composites: which rule serves which operation. They are TOML; the first entry that matches wins, and nothing else
+//! chooses rules.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use lrpc_ir::{Diagnostic, Diagnostics};
+use serde::Deserialize;
+
+use super::roles::Role;
+use super::site::Carrier;
+use crate::rules::{self, RuleDef};
+
+/// The value of a parameter of a rule or a composite.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Parameter {
+    /// A number.
+    Number(f64),
+    /// A list of numbers, such as one per channel.
+    Numbers(Vec<f64>),
+    /// A word.
+    Word(String),
+}
+
+impl fmt::Display for Parameter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = |value: &f64| lrpc_ir::Float(*value).to_string();
+        match self {
+            Parameter::Number(value) => f.write_str(&number(value)),
+            Parameter::Word(word) => f.write_str(word),
+            Parameter::Numbers(values) => {
+                write!(f, "[{}]", values.iter().map(number).collect::<Vec<_>>().join(", "))
+            }
+        }
+    }
+}
+
+/// One word or several.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+enum Words {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Words {
+    fn contains(&self, word: &str) -> bool {
+        match self {
+            Words::One(one) => one == word,
+            Words::Many(many) => many.iter().any(|candidate| candidate == word),
+        }
+    }
+}
+
+/// One entry of a composite. All predicates that are given must hold.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    /// The operation's word in the text format.
+    op: Option<Words>,
+    /// The operation's family.
+    family: Option<Words>,
+    /// The relevance class.
+    class: Option<Words>,
+    /// The site's role.
+    role: Option<String>,
+    /// The ONNX name, with `*` for any text.
+    name: Option<String>,
+    /// How many operands are active.
+    active: Option<usize>,
+    /// The rule.
+    r#use: String,
+    /// Its parameters; `$name` stands for the composite's own.
+    #[serde(default)]
+    with: BTreeMap<String, Parameter>,
+}
+
+/// What a composite's results are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Quantity {
+    /// Relevance.
+    Relevance,
+    /// The coefficient itself, which is a gradient for gradient composites.
+    Coefficient,
+}
+
+/// A composite as its file states it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CompositeFile {
+    name: String,
+    /// One line on what it is.
+    doc: String,
+    /// A built-in composite whose entries follow this one's, and whose other settings hold where this one is silent.
+    extends: Option<String>,
+    carrier: Option<Quantity>,
+    result: Option<Quantity>,
+    #[serde(default)]
+    parameters: BTreeMap<String, Parameter>,
+    #[serde(default)]
+    rule: Vec<Entry>,
+}
+
+/// A composite with its parameters filled in.
+#[derive(Debug, Clone)]
+pub struct Composite {
+    /// Its name.
+    pub name: String,
+    /// One line on what it is.
+    pub doc: String,
+    /// How relevance travels where rules allow it.
+    pub carrier: Carrier,
+    /// What the results are.
+    pub result: Quantity,
+    /// Its parameters.
+    pub parameters: BTreeMap<String, Parameter>,
+    given: Vec<String>,
+    entries: Vec<Entry>,
+}
+
+/// A rule that a composite chose, parameters filled in.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    /// The rule.
+    pub rule: &'static RuleDef,
+    /// Its parameters.
+    pub parameters: BTreeMap<String, Parameter>,
+}
+
+/// What predicates look at.
+#[derive(Debug, Clone)]
+pub struct Subject<'a> {
+    /// The operation's word.
+    pub op: &'a str,
+    /// Its family.
+    pub family: &'a str,
+    /// Its relevance class.
+    pub class: &'static str,
+    /// Its ONNX name.
+    pub name: &'a str,
+    /// The roles that it has.
+    pub roles: &'a [Role],
+    /// How many of its operands are active.
+    pub active: usize,
+}
+
+/// The composites that come with the program, as (name, TOML).
+pub const COMPOSITES: &[(&str, &str)] = &[
+    ("epsilon", include_str!("../../composites/epsilon.toml")),
+    ("epsilon-alpha2-beta1", include_str!("../../composites/epsilon-alpha2-beta1.toml")),
+    ("epsilon-gamma-box", include_str!("../../composites/epsilon-gamma-box.toml")),
+    ("epsilon-plus", include_str!("../../composites/epsilon-plus.toml")),
+    ("epsilon-plus-flat", include_str!("../../composites/epsilon-plus-flat.toml")),
+    ("gamma", include_str!("../../composites/gamma.toml")),
+    ("gradient", include_str!("../../composites/gradient.toml")),
+    ("input-x-gradient", include_str!("../../composites/input-x-gradient.toml")),
+    ("lrp-0", include_str!("../../composites/lrp-0.toml")),
+];
+
+impl Composite {
+    /// The composite that `text` names, such as `epsilon` or `epsilon-gamma-box(low=-4, high=4)`.
+    ///
+    /// # Errors
+    /// An unknown name or parameter, and text that is not in this form.
+    pub fn named(text: &str) -> Result<Composite, Diagnostics> {
+        let (name, given) = split_parameters(text)?;
+        let toml = COMPOSITES.iter().find(|(candidate, _)| *candidate == name).map(|(_, toml)| *toml);
+        let toml = toml.ok_or_else(|| {
+            let known: Vec<&str> = COMPOSITES.iter().map(|(name, _)| *name).collect();
+            Diagnostic::new(format!("there is no composite `{name}`"))
+                .help(format!("known are {}; a path ending in .toml names a file", known.join(", ")))
+        })?;
+        Composite::from_toml(toml)?.with_parameters(given)
+    }
+
+    /// A composite from the text of a TOML file.
+    ///
+    /// # Errors
+    /// Text that is not TOML of this form, unknown rules, roles and bases.
+    pub fn from_toml(text: &str) -> Result<Composite, Diagnostics> {
+        Composite::from_toml_at(text, 0)
+    }
+
+    fn from_toml_at(text: &str, depth: usize) -> Result<Composite, Diagnostics> {
+        let file: CompositeFile =
+            toml::from_str(text).map_err(|error| Diagnostic::new(format!("not a composite: {error}")))?;
+        let base = match &file.extends {
+            None => None,
+            Some(_) if depth > 8 => return Err(Diagnostic::new("composites extend each other in a circle").into()),
+            Some(name) => {
+                let toml = COMPOSITES.iter().find(|(candidate, _)| candidate == name).map(|(_, toml)| *toml);
+                let toml = toml.ok_or_else(|| Diagnostic::new(format!("`extends` names no composite: `{name}`")))?;
+                Some(Composite::from_toml_at(toml, depth + 1)?)
+            }
+        };
+        let carrier = match file.carrier {
+            Some(Quantity::Relevance) => Carrier::Relevance,
+            Some(Quantity::Coefficient) => Carrier::Coefficient,
+            None => base.as_ref().map_or(Carrier::Relevance, |base| base.carrier),
+        };
+        let result = file.result.or(base.as_ref().map(|base| base.result)).unwrap_or(Quantity::Relevance);
+        let (mut parameters, inherited) = base.map_or_else(Default::default, |base| (base.parameters, base.entries));
+        parameters.extend(file.parameters);
+        let entries: Vec<Entry> = file.rule.into_iter().chain(inherited).collect();
+        let composite =
+            Composite { name: file.name, doc: file.doc, carrier, result, parameters, given: Vec::new(), entries };
+        composite.check()?;
+        Ok(composite)
+    }
+
+    /// Every rule, role and parameter that an entry names must exist.
+    fn check(&self) -> Result<(), Diagnostics> {
+        let mut found = Vec::new();
+        for entry in &self.entries {
+            let Some(rule) = rules::find(&entry.r#use) else {
+                found.push(Diagnostic::new(format!(
+                    "composite `{}` uses the unknown rule `{}`",
+                    self.name, entry.r#use
+                )));
+                continue;
+            };
+            if let Some(role) = entry.role.as_deref().filter(|role| Role::from_name(role).is_none()) {
+                let known: Vec<&str> = Role::ALL.iter().map(|role| role.name()).collect();
+                let help = format!("known are {}", known.join(", "));
+                found.push(
+                    Diagnostic::new(format!("composite `{}` names the unknown role `{role}`", self.name)).help(help),
+                );
+            }
+            for (key, value) in &entry.with {
+                if !rule.parameters.iter().any(|parameter| parameter.name == key) {
+                    found.push(Diagnostic::new(format!("rule `{}` has no parameter `{key}`", rule.name)));
+                }
+                let reference = match value {
+                    Parameter::Word(word) => word.strip_prefix('$'),
+                    _ => None,
+                };
+                if let Some(name) = reference.filter(|name| !self.parameters.contains_key(*name)) {
+                    found.push(Diagnostic::new(format!("composite `{}` has no parameter `{name}`", self.name)));
+                }
+            }
+        }
+        if found.is_empty() { Ok(()) } else { Err(Diagnostics(found)) }
+    }
+
+    /// The composite with some parameters replaced.
+    ///
+    /// # Errors
+    /// A parameter that it does not have.
+    pub fn with_parameters(mut self, given: Vec<(String, Parameter)>) -> Result<Composite, Diagnostics> {
+        for (key, value) in given {
+            if !self.parameters.contains_key(&key) {
+                let known: Vec<&str> = self.parameters.keys().map(String::as_str).collect();
+                let help = if known.is_empty() { "it has none".into() } else { format!("it has {}", known.join(", ")) };
+                return Err(Diagnostic::new(format!("composite `{}` has no parameter `{key}`", self.name))
+                    .help(help)
+                    .into());
+            }
+            self.parameters.insert(key.clone(), value);
+            self.given.push(key);
+        }
+        Ok(self)
+    }
+
+    /// The composite as the graph's header states it: its name and all its parameters.
+    pub fn signature(&self) -> String {
+        if self.parameters.is_empty() {
+            return self.name.clone();
+        }
+        let parameters: Vec<String> = self.parameters.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        format!("{}({})", self.name, parameters.join(", "))
+    }
+
+    /// The rule for `subject`, if an entry matches: the first that does.
+    ///
+    /// # Errors
+    /// A rule that does not serve the subject's class.
+    pub fn choose(&self, subject: &Subject) -> Result<Option<Choice>, Diagnostic> {
+        let Some(entry) = self.entries.iter().find(|entry| entry.matches(subject)) else { return Ok(None) };
+        let Some(rule) = rules::find(&entry.r#use) else { return Ok(None) };
+        if !rule.classes.contains(&subject.class) {
+            let message =
+                format!("rule `{}` does not serve the class `{}` of `{}`", rule.name, subject.class, subject.op);
+            return Err(Diagnostic::new(message)
+                .at(subject.name)
+                .help(format!("it serves {}", rule.classes.join(", "))));
+        }
+        let mut parameters = BTreeMap::new();
+        for definition in rule.parameters {
+            let value = match entry.with.get(definition.name) {
+                Some(Parameter::Word(word)) if word.starts_with('$') => self.parameters.get(&word[1..]).cloned(),
+                given => given.cloned(),
+            };
+            parameters.insert(definition.name.to_string(), value.unwrap_or_else(|| (definition.default)()));
+        }
+        Ok(Some(Choice { rule, parameters }))
+    }
+}
+
+impl Entry {
+    fn matches(&self, subject: &Subject) -> bool {
+        let words = |words: &Option<Words>, word: &str| words.as_ref().is_none_or(|words| words.contains(word));
+        words(&self.op, subject.op)
+            && words(&self.family, subject.family)
+            && words(&self.class, subject.class)
+            && self.role.as_deref().is_none_or(|role| subject.roles.iter().any(|has| has.name() == role))
+            && self.name.as_deref().is_none_or(|pattern| glob(pattern, subject.name))
+            && self.active.is_none_or(|count| count == subject.active)
+    }
+}
+
+/// Whether `text` matches `pattern`, in which `*` stands for any text.
+pub fn glob(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let mut open = false;
+    for part in parts {
+        open = part.is_empty();
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    let last = pattern.rsplit('*').next().unwrap_or_default();
+    open || rest.is_empty() || (pattern.contains('*') && text.ends_with(last) && text.len() >= pattern.len() - 1)
+}
+
+/// Parameters that a user gave, in order.
+type Given = Vec<(String, Parameter)>;
+
+/// `name` or `name(key=value, …)`.
+fn split_parameters(text: &str) -> Result<(&str, Given), Diagnostic> {
+    let text = text.trim();
+    let Some((name, rest)) = text.split_once('(') else { return Ok((text, Vec::new())) };
+    let wrong = || {
+        Diagnostic::new(format!("`{text}` is not a composite with parameters"))
+            .help("write it as name(key=value, key=value)")
+    };
+    let inner = rest.strip_suffix(')').ok_or_else(wrong)?;
+    let mut parameters = Vec::new();
+    let mut depth = 0usize;
+    let pieces = inner.split(|c: char| {
+        depth = match c {
+            '[' => depth + 1,
+            ']' => depth.saturating_sub(1),
+            _ => depth,
+        };
+        c == ',' && depth == 0
+    });
+    for piece in pieces.filter(|piece| !piece.trim().is_empty()) {
+        let (key, value) = piece.split_once('=').ok_or_else(wrong)?;
+        parameters.push((key.trim().to_string(), parse_parameter(value.trim()).ok_or_else(wrong)?));
+    }
+    Ok((name.trim(), parameters))
+}
+
+fn parse_parameter(text: &str) -> Option<Parameter> {
+    if let Some(inner) = text.strip_prefix('[') {
+        let numbers = inner.strip_suffix(']')?.split(',').map(|item| item.trim().parse());
+        return numbers.collect::<Result<Vec<f64>, _>>().ok().map(Parameter::Numbers);
+    }
+    if text.is_empty() {
+        return None;
+    }
+    Some(text.parse().map_or_else(|_| Parameter::Word(text.into()), Parameter::Number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shipped_composite_reads_and_has_its_file_name() {
+        for (name, toml) in COMPOSITES {
+            assert_eq!(Composite::from_toml(toml).unwrap().name, *name);
+        }
+    }
+
+    #[test]
+    fn parameters_are_read_and_checked() {
+        let composite = Composite::named("epsilon-gamma-box(low=-4, high=[1, 2, 3])").unwrap();
+        assert_eq!(composite.parameters["low"], Parameter::Number(-4.0));
+        assert_eq!(composite.parameters["high"], Parameter::Numbers(vec![1.0, 2.0, 3.0]));
+        let error = Composite::named("epsilon(gama=1)").unwrap_err().to_string();
+        assert!(error.contains("no parameter `gama`") && error.contains("eps"), "{error}");
+        assert!(Composite::named("epsilonn").unwrap_err().to_string().contains("known are"));
+        assert!(Composite::named("epsilon(eps=1").is_err());
+    }
+
+    #[test]
+    fn unknown_rules_roles_and_keys_are_all_reported() {
+        let toml = "name='a'\ndoc='b'\n[[rule]]\nuse='Nope'\n[[rule]]\nrole='nose'\nuse='Epsilon'\nwith={x=1}\n";
+        assert_eq!(Composite::from_toml(toml).unwrap_err().0.len(), 3);
+        assert!(Composite::from_toml("name='a'\ndoc=''\nrules=[]").is_err());
+    }
+
+    #[test]
+    fn globs_match_whole_names() {
+        assert!(glob("features.*.conv", "features.3.conv") && glob("*", "x") && glob("a*", "ab") && glob("*b", "abb"));
+        assert!(!glob("features", "features.3") && !glob("*c", "ab") && !glob("a*b", "ba") && !glob("ab*b", "ab"));
+    }
+}

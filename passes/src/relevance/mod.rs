@@ -1,0 +1,334 @@
+//! The relevance pass: rules turn the forward region into the relevance region.
+//!
+//! The pass walks the forward region once, against its order, over the nodes between the seed and the requested
+//! tensors. What arrives at a value from several uses is summed; every value on the way has exactly one relevance.
+
+mod active;
+pub mod builder;
+pub mod composite;
+pub mod roles;
+pub mod seed;
+pub mod site;
+
+use std::collections::{HashMap, HashSet};
+
+use lrpc_ir::graph::{CompositeUse, Graph, GraphResult, LedgerLine, NodeId, Value};
+use lrpc_ir::ops::{Binary, Class, Elementwise, Op};
+use lrpc_ir::{Diagnostic, Diagnostics};
+
+use builder::{Built, RelevanceBuilder, site_name};
+use composite::{Choice, Composite, Quantity, Subject};
+use seed::Target;
+use site::{Arrival, Carrier, Flow, Site};
+
+/// What is to be explained, and how.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The composites, each with results of its own.
+    pub composites: Vec<Composite>,
+    /// The targets, each with results of its own.
+    pub targets: Vec<Target>,
+    /// The requested tensors.
+    pub wrt: Vec<Value>,
+    /// A carrier that replaces the composites'.
+    pub carrier: Option<Carrier>,
+    /// What seeds hold where `R` travels: the output itself (`R = y`), or 1.
+    pub unit_seed: bool,
+}
+
+/// Which rule served which operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Application {
+    /// The composite.
+    pub composite: String,
+    /// The forward operation's ONNX name.
+    pub site: String,
+    /// The operation's word in the text format.
+    pub op: String,
+    /// Its relevance class.
+    pub class: &'static str,
+    /// The rule; `None` where nothing flows, with the reason.
+    pub rule: Result<String, String>,
+}
+
+/// Generates the relevance region of `graph`, its results and its ledger.
+///
+/// # Errors
+/// All operations that lie on the way and have no rule, at once; targets that do not fit; requested tensors that the
+/// target does not depend on.
+pub fn generate(graph: &mut Graph, request: &Request) -> Result<Vec<Application>, Diagnostics> {
+    let order = graph.order();
+    let mut promises = HashMap::new();
+    let mut applications = Vec::new();
+    let several_composites = request.composites.len() > 1;
+    let several_targets = request.targets.len() > 1;
+    // Composites share one index input per target.
+    let mut seeds = Vec::new();
+    for (number, target) in request.targets.iter().enumerate() {
+        let (prefix, input) = if several_targets {
+            (format!("t{number}."), format!("target.t{number}"))
+        } else {
+            (String::new(), "target".into())
+        };
+        seeds.push(target.build(graph, &prefix, &input)?);
+    }
+    for composite in &request.composites {
+        let carrier = request.carrier.unwrap_or(composite.carrier);
+        for (number, seed) in seeds.iter().enumerate() {
+            let mut parts = Vec::new();
+            if several_composites {
+                parts.push(composite.name.clone());
+            }
+            if several_targets {
+                parts.push(format!("t{number}"));
+            }
+            let walk = Walk { composite, carrier, order: &order, wrt: &request.wrt, parts, unit: request.unit_seed };
+            applications.extend(walk.run(graph, &mut promises, seed)?);
+        }
+        let carrier = carrier.name().to_string();
+        graph.composites.push(CompositeUse { rules: composite.signature(), carrier });
+    }
+    graph.remove_dead();
+    Ok(applications)
+}
+
+/// One walk: one composite, one target.
+struct Walk<'a> {
+    composite: &'a Composite,
+    carrier: Carrier,
+    order: &'a [NodeId],
+    wrt: &'a [Value],
+    /// Composite and target, where there are several.
+    parts: Vec<String>,
+    unit: bool,
+}
+
+/// A node on the way, with its rule.
+struct Step {
+    node: NodeId,
+    output: Value,
+    active: Vec<bool>,
+    class: Class,
+    choice: Choice,
+}
+
+impl Walk<'_> {
+    fn run(
+        &self,
+        graph: &mut Graph,
+        promises: &mut HashMap<Value, Value>,
+        seed: &seed::Seed,
+    ) -> Result<Vec<Application>, Diagnostics> {
+        let explained: Vec<Value> = seed.starts.iter().map(|(output, _)| *output).collect();
+        let (steps, applications) = self.choose(graph, &explained)?;
+        let prefix: String = self.parts.iter().map(|part| format!("{part}.")).collect();
+        let mut b = RelevanceBuilder::new(graph, promises, &prefix);
+        let mut arrivals: HashMap<Value, Vec<Arrival>> = HashMap::new();
+        for &(output, g) in &seed.starts {
+            b.begin(output, "seed");
+            let arrival = self.start(&mut b, output, g)?;
+            arrivals.entry(output).or_default().push(arrival);
+        }
+        let mut relevance = HashMap::new();
+        for step in steps.into_iter().rev() {
+            let Some(arrival) = self.arrive(&mut b, step.output, &mut arrivals, &mut relevance)? else { continue };
+            self.apply(&mut b, step, arrival, &mut arrivals).map_err(Diagnostics::from)?;
+        }
+        self.results(&mut b, &mut arrivals, &mut relevance)?;
+        Ok(applications)
+    }
+
+    /// The rules for all nodes between the explained outputs and the requested tensors, in forward order.
+    fn choose(&self, graph: &Graph, explained: &[Value]) -> Result<(Vec<Step>, Vec<Application>), Diagnostics> {
+        let active = active::active_values(graph, self.order, self.wrt);
+        let unreachable = explained.iter().find(|output| !active.contains(output));
+        if let Some(&output) = unreachable {
+            let names: Vec<&str> = self.wrt.iter().map(|&value| graph.name(value)).collect();
+            let message = format!("`{}` does not depend on {}", graph.name(output), names.join(", "));
+            return Err(Diagnostic::new(message).help("name other tensors with --wrt or another --target").into());
+        }
+        let needed: HashSet<NodeId> = graph.post_order(explained.iter().copied()).into_iter().collect();
+        let (mut steps, mut applications, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+        for &node in self.order.iter().filter(|node| needed.contains(node)) {
+            let operands = active::active_operands(graph, node, &active);
+            if !operands.contains(&true) {
+                continue;
+            }
+            let content = graph.node(node);
+            let class = content.op.class(&operands);
+            let roles = roles::roles_of(graph, node, &operands, explained);
+            let site = site_name(graph, node.into());
+            let subject = Subject {
+                op: content.op.mnemonic(),
+                family: content.op.family(),
+                class: class.name(),
+                name: &site,
+                roles: &roles,
+                active: operands.iter().filter(|&&operand| operand).count(),
+            };
+            let mut record = |rule| {
+                let op = subject.op.to_string();
+                let composite = self.composite.name.clone();
+                applications.push(Application { composite, site: site.clone(), op, class: subject.class, rule });
+            };
+            if let Class::Opaque(reason) = class {
+                record(Err(reason.to_string()));
+                continue;
+            }
+            match self.composite.choose(&subject) {
+                Ok(Some(choice)) => {
+                    record(Ok(choice.rule.name.to_string()));
+                    steps.push(Step { node, output: node.into(), active: operands, class, choice });
+                }
+                Ok(None) => missing.push(no_rule(&subject, &self.composite.name)),
+                Err(diagnostic) => missing.push(diagnostic),
+            }
+        }
+        if missing.is_empty() { Ok((steps, applications)) } else { Err(Diagnostics(missing)) }
+    }
+
+    /// What starts at an explained output: `g`, or `R = y ⊙ g`.
+    fn start(&self, b: &mut RelevanceBuilder, output: Value, g: Value) -> Built<Arrival> {
+        if self.carrier == Carrier::Coefficient || self.unit {
+            return Ok(Arrival { carrier: self.carrier, value: g });
+        }
+        let y = b.activation(output)?;
+        let name = format!("R.{}", b.graph().name(output));
+        let value = b.named(Op::Elementwise(Elementwise::Binary(Binary::Weigh)), &[y, g], &name)?;
+        Ok(Arrival { carrier: self.carrier, value })
+    }
+
+    /// The sum of what arrived at `value`, as one tensor.
+    fn arrive(
+        &self,
+        b: &mut RelevanceBuilder,
+        value: Value,
+        arrivals: &mut HashMap<Value, Vec<Arrival>>,
+        relevance: &mut HashMap<Value, Arrival>,
+    ) -> Built<Option<Arrival>> {
+        let Some(parts) = arrivals.remove(&value) else { return Ok(None) };
+        b.begin(value, "sum");
+        let mixed = parts.iter().any(|part| part.carrier == Carrier::Relevance);
+        let carrier = if mixed { Carrier::Relevance } else { Carrier::Coefficient };
+        let mut sum: Option<Value> = None;
+        for part in parts {
+            let addend = if part.carrier == carrier { part.value } else { self.to_relevance(b, value, part.value)? };
+            sum = Some(match sum {
+                None => addend,
+                Some(left) => {
+                    let name = format!("{}.{}", carrier.letter(), b.graph().name(value));
+                    b.named(Op::Elementwise(Elementwise::Binary(Binary::Add)), &[left, addend], &name)?
+                }
+            });
+        }
+        let arrival = sum.map(|value| Arrival { carrier, value });
+        if let Some(arrival) = arrival {
+            relevance.insert(value, arrival);
+        }
+        Ok(arrival)
+    }
+
+    fn to_relevance(&self, b: &mut RelevanceBuilder, value: Value, g: Value) -> Built<Value> {
+        let a = b.activation(value)?;
+        let name = format!("R.{}", b.graph().name(value));
+        b.named(Op::Elementwise(Elementwise::Binary(Binary::Weigh)), &[a, g], &name)
+    }
+
+    /// Applies a rule, hands its flows on and writes its ledger line.
+    fn apply(
+        &self,
+        b: &mut RelevanceBuilder,
+        step: Step,
+        arrival: Arrival,
+        arrivals: &mut HashMap<Value, Vec<Arrival>>,
+    ) -> Built<()> {
+        let rule = step.choice.rule;
+        b.begin(step.output, rule.name);
+        let name = b.site_name(step.output);
+        let site = Site {
+            node: step.node,
+            op: b.graph().node(step.node).op.clone(),
+            operands: b.graph().operands(step.node),
+            active: step.active,
+            class: step.class,
+            output: step.output,
+            arrival,
+            parameters: step.choice.parameters,
+            carrier: self.carrier,
+        };
+        let flows = (rule.emit)(b, &site).map_err(|diagnostic| diagnostic.at(&name))?;
+        let mut outputs = Vec::new();
+        for (&operand, flow) in site.operands.iter().zip(&flows) {
+            let sent = match *flow {
+                Flow::None => continue,
+                Flow::Relevance(value) => Arrival { carrier: Carrier::Relevance, value },
+                Flow::Times(value) if self.carrier == Carrier::Coefficient => {
+                    Arrival { carrier: Carrier::Coefficient, value }
+                }
+                Flow::Times(value) => {
+                    let value = self.to_relevance(b, operand, value)?;
+                    Arrival { carrier: Carrier::Relevance, value }
+                }
+            };
+            if rule.in_ledger {
+                outputs.push(match sent.carrier {
+                    Carrier::Relevance => sent.value,
+                    Carrier::Coefficient => self.to_relevance(b, operand, sent.value)?,
+                });
+            }
+            b.name_flow(sent.value, sent.carrier.letter(), operand);
+            arrivals.entry(operand).or_default().push(sent);
+        }
+        let absorbed = b.take_absorbed();
+        if rule.in_ledger {
+            let input = vec![site.relevance(b)?];
+            self.write_ledger(b, LedgerLine { site: name, rule: rule.name.into(), input, output: outputs, absorbed });
+        }
+        Ok(())
+    }
+
+    fn write_ledger(&self, b: &mut RelevanceBuilder, line: LedgerLine) {
+        let mut line = line;
+        if !self.parts.is_empty() {
+            line.site = format!("{} {}", self.parts.join("."), line.site);
+        }
+        b.graph_mut().ledger.push(line);
+    }
+
+    /// The results at the requested tensors.
+    fn results(
+        &self,
+        b: &mut RelevanceBuilder,
+        arrivals: &mut HashMap<Value, Vec<Arrival>>,
+        relevance: &mut HashMap<Value, Arrival>,
+    ) -> Built<()> {
+        for &value in self.wrt {
+            if !relevance.contains_key(&value) {
+                self.arrive(b, value, arrivals, relevance)?;
+            }
+            b.begin(value, "result");
+            let name = b.graph().name(value).to_string();
+            let Some(&arrival) = relevance.get(&value) else {
+                return Err(Diagnostic::new(format!("no relevance arrives at `{name}`"))
+                    .help("the explained output does not depend on it, or its way is cut by a rule"));
+            };
+            let result = match (self.composite.result, arrival.carrier) {
+                (Quantity::Relevance, Carrier::Coefficient) => self.to_relevance(b, value, arrival.value)?,
+                (Quantity::Coefficient, Carrier::Relevance) => {
+                    return Err(Diagnostic::new(format!("what arrives at `{name}` is no coefficient")));
+                }
+                _ => arrival.value,
+            };
+            let path: String = self.parts.iter().map(|part| format!("{part}/")).collect();
+            b.graph_mut().results.push(GraphResult { name: format!("{path}relevance/{name}"), value: result });
+            let _ = b.take_absorbed();
+        }
+        Ok(())
+    }
+}
+
+fn no_rule(subject: &Subject, composite: &str) -> Diagnostic {
+    Diagnostic::new(format!("composite `{composite}` has no rule for `{}` (class {})", subject.op, subject.class))
+        .at(subject.name)
+        .help("choose another composite, or name a rule for it in a composite file of your own")
+}

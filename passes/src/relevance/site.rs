@@ -1,0 +1,251 @@
+//! A site: one operation of the forward graph that relevance passes, as a rule sees it.
+
+use std::collections::BTreeMap;
+
+use lrpc_ir::graph::{NodeId, Value};
+use lrpc_ir::ops::{Class, Linear, Op};
+use lrpc_ir::{Diagnostic, Dim};
+
+use super::builder::{Built, RelevanceBuilder};
+use super::composite::Parameter;
+use crate::adjoint;
+
+/// How relevance travels (RULES.md section 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// As `R`.
+    Relevance,
+    /// As `g` with `R = a ⊙ g`.
+    Coefficient,
+}
+
+impl Carrier {
+    /// The word of the text format.
+    pub fn name(self) -> &'static str {
+        match self {
+            Carrier::Relevance => "relevance",
+            Carrier::Coefficient => "coefficient",
+        }
+    }
+
+    /// The prefix of names: `R` or `g`.
+    pub fn letter(self) -> &'static str {
+        match self {
+            Carrier::Relevance => "R",
+            Carrier::Coefficient => "g",
+        }
+    }
+}
+
+/// What a rule sends to one operand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// `R = a ⊙ t`: the proof that it may travel as a coefficient.
+    Times(Value),
+    /// `R`.
+    Relevance(Value),
+    /// Nothing: an index, a shape, a mask, a constant, or by the rule's definition.
+    None,
+}
+
+/// Relevance as it arrives at a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// How it travels.
+    pub carrier: Carrier,
+    /// The tensor, of the value's shape.
+    pub value: Value,
+}
+
+/// One operation that a rule is applied to.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// The forward node.
+    pub node: NodeId,
+    /// Its operation.
+    pub op: Op,
+    /// Its operands.
+    pub operands: Vec<Value>,
+    /// Which of them are active.
+    pub active: Vec<bool>,
+    /// Its relevance class.
+    pub class: Class,
+    /// The result that relevance arrives at.
+    pub output: Value,
+    /// What arrives.
+    pub arrival: Arrival,
+    /// The rule's parameters, defaults filled in.
+    pub parameters: BTreeMap<String, Parameter>,
+    /// How the composite wants relevance to travel.
+    pub carrier: Carrier,
+}
+
+impl Site {
+    /// `R` of the output.
+    pub fn relevance(&self, b: &mut RelevanceBuilder) -> Built<Value> {
+        match self.arrival.carrier {
+            Carrier::Relevance => Ok(self.arrival.value),
+            Carrier::Coefficient => {
+                let y = b.activation(self.output)?;
+                b.weigh(y, self.arrival.value, "R")
+            }
+        }
+    }
+
+    /// `g` of the output. Where `R` arrives, it is divided by the activation with `R/0 = 0`, and what is lost there is
+    /// booked as stabiliser.
+    pub fn coefficient(&self, b: &mut RelevanceBuilder) -> Built<Value> {
+        match self.arrival.carrier {
+            Carrier::Coefficient => Ok(self.arrival.value),
+            Carrier::Relevance => {
+                let y = b.activation(self.output)?;
+                b.quotient(self.arrival.value, y, 0.0, "g")
+            }
+        }
+    }
+
+    /// `s` with `R = S(y) ⊙ s`: what linear rules send back. A coefficient is just that at ε = 0.
+    pub fn signal(&self, b: &mut RelevanceBuilder, eps: f64) -> Built<Value> {
+        if self.arrival.carrier == Carrier::Coefficient && eps == 0.0 {
+            return Ok(self.arrival.value);
+        }
+        let relevance = self.relevance(b)?;
+        let y = b.activation(self.output)?;
+        b.quotient(relevance, y, eps, "s")
+    }
+
+    /// A flow for every operand: what `flow` gives for active ones, nothing for the others.
+    pub fn flows(
+        &self,
+        b: &mut RelevanceBuilder,
+        mut flow: impl FnMut(&mut RelevanceBuilder, usize) -> Built<Flow>,
+    ) -> Built<Vec<Flow>> {
+        let slots = self.active.iter().enumerate();
+        slots.map(|(slot, &active)| if active { flow(b, slot) } else { Ok(Flow::None) }).collect()
+    }
+
+    /// A number among the rule's parameters.
+    pub fn number(&self, name: &str) -> Built<f64> {
+        match self.parameters.get(name) {
+            Some(Parameter::Number(value)) => Ok(*value),
+            other => Err(self.wrong_parameter(name, "a number", other)),
+        }
+    }
+
+    /// A word among the rule's parameters.
+    pub fn word(&self, name: &str) -> Built<&str> {
+        match self.parameters.get(name) {
+            Some(Parameter::Word(word)) => Ok(word),
+            other => Err(self.wrong_parameter(name, "a word", other)),
+        }
+    }
+
+    fn wrong_parameter(&self, name: &str, wanted: &str, found: Option<&Parameter>) -> Diagnostic {
+        let found = found.map_or("nothing".into(), ToString::to_string);
+        Diagnostic::new(format!("rule parameter `{name}` must be {wanted}, not {found}"))
+    }
+
+    /// The site as a linear map with a weight.
+    ///
+    /// # Errors
+    /// A site of another class.
+    pub fn linear(&self, b: &mut RelevanceBuilder) -> Built<LinearSite> {
+        let (Class::Linear { input, weight, bias }, Op::Linear(op)) = (self.class, &self.op) else {
+            return Err(Diagnostic::new("the rule needs a linear map with a weight"));
+        };
+        let operand = |slot: usize| {
+            self.operands.get(slot).copied().ok_or_else(|| Diagnostic::new("the linear map lacks an operand"))
+        };
+        let weight_value = operand(weight)?;
+        Ok(LinearSite {
+            op: op.clone(),
+            slot: input,
+            input: operand(input)?,
+            weight: b.activation(weight_value)?,
+            bias: match bias {
+                Some(slot) => Some(b.activation(operand(slot)?)?),
+                None => None,
+            },
+            output: self.output,
+        })
+    }
+}
+
+/// A linear map `y = x·W + b`, whatever its operation: rules are written once for contraction, convolution and the rest.
+#[derive(Debug, Clone)]
+pub struct LinearSite {
+    op: Linear,
+    slot: usize,
+    /// The forward value `x`.
+    pub input: Value,
+    /// `W`, ready for use in the relevance region.
+    pub weight: Value,
+    /// `b`, ready for use in the relevance region.
+    pub bias: Option<Value>,
+    /// The forward value `y`.
+    pub output: Value,
+}
+
+impl LinearSite {
+    /// `x·W` without bias.
+    pub fn forward(&self, b: &mut RelevanceBuilder, x: Value, weight: Value, hint: &str) -> Built<Value> {
+        let operands = if self.slot == 0 { [x, weight] } else { [weight, x] };
+        // The batch axis may differ from the site's, as for constant inputs of one sample.
+        b.op(Op::Linear(self.op.clone()), &operands, hint)
+    }
+
+    /// `VJP_x(cotangent)` under the given weight.
+    pub fn transpose(&self, b: &mut RelevanceBuilder, cotangent: Value, weight: Value, hint: &str) -> Built<Value> {
+        let x = b.ty(self.input);
+        adjoint::linear::transpose(b, &self.op, self.slot, &x, weight, cotangent, hint)
+    }
+
+    /// The bias copied to the output's shape.
+    pub fn bias_like_output(&self, b: &mut RelevanceBuilder, bias: Value) -> Built<Value> {
+        let shape = b.ty(self.output).shape;
+        match self.op {
+            Linear::Dot(_) => b.broadcast(bias, &shape, "b"),
+            Linear::Conv(_) | Linear::ConvTranspose(_) => b.per_channel(bias, &shape, "b"),
+        }
+    }
+
+    /// `z₀ = x·W`, the output without its bias.
+    pub fn output_without_bias(&self, b: &mut RelevanceBuilder) -> Built<Value> {
+        let y = b.activation(self.output)?;
+        match self.bias {
+            None => Ok(y),
+            Some(bias) => {
+                let bias = self.bias_like_output(b, bias)?;
+                b.sub(y, bias, "z")
+            }
+        }
+    }
+
+    /// How many products `x_i·w_ij` make one output, if that is a number.
+    pub fn contributions(&self, b: &RelevanceBuilder) -> Option<i64> {
+        let weight = b.graph().ty(self.weight);
+        let axes: Vec<&Dim> = match &self.op {
+            Linear::Dot(dot) if self.slot == 0 => dot.contract.iter().map(|pair| &weight.shape[pair.1]).collect(),
+            Linear::Dot(dot) => dot.contract.iter().map(|pair| &weight.shape[pair.0]).collect(),
+            Linear::Conv(_) => weight.shape[1..].iter().collect(),
+            Linear::ConvTranspose(geometry) => {
+                // Each output place is reached by one tap of every stride.
+                let taps = weight.shape[2..].iter().zip(&geometry.strides);
+                let taps = taps.map(|(taps, stride)| taps.known().map(|taps| (taps / stride).max(1)));
+                let channels = weight.shape[0].known().map(|channels| channels / geometry.groups.max(1));
+                return taps.chain([channels]).try_fold(1i64, |product, count| product.checked_mul(count?));
+            }
+        };
+        axes.into_iter().try_fold(1i64, |product, dim| product.checked_mul(dim.known()?))
+    }
+
+    /// The operation.
+    pub fn op(&self) -> &Linear {
+        &self.op
+    }
+
+    /// Whether the active operand is the left one.
+    pub fn input_is_left(&self) -> bool {
+        self.slot == 0
+    }
+}

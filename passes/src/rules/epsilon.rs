@@ -1,0 +1,44 @@
+//! ε rule for linear maps; LRP-0 at ε = 0.
+
+use super::{BIAS, EPS, RuleDef, shares};
+use crate::relevance::builder::{Built, RelevanceBuilder};
+use crate::relevance::site::{Carrier, Flow, Site};
+
+const DOC: &str = "
+# Formula
+s = R / S(z), R_x = x ⊙ VJP_W(s), with z = xW + b and S(z) = z + ε·sg(z). At ε = 0 this is LRP-0, with 0/0 = 0.
+
+# Conserves?
+Up to the bias' share Σ b·s and the stabiliser's Σ ε·sg(z)·s; both are in the ledger.
+
+# Use when
+Dense layers, and every linear map of a network that is to be explained close to its function.
+
+# Parameters
+`eps`: ε. `bias`: `include` keeps the bias in z, `exclude` takes z = xW.
+
+# Reference
+Bach et al. 2015, eq. 58; Montavon et al. 2019, section 10.2.
+
+# Example graph
+%s.y = div %R.y, %S.y; %t.y = dot %s.y, @w {contract=1x1}; %R.x = weigh %p.x, %t.y
+";
+
+pub(super) const RULE: RuleDef =
+    RuleDef { name: "Epsilon", doc: DOC, parameters: &[EPS, BIAS], classes: &["linear"], in_ledger: true, emit };
+
+fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
+    let linear = site.linear(b)?;
+    let eps = site.number("eps")?;
+    let bias = shares::bias_in(b, site, &linear)?;
+    let s = if site.arrival.carrier == Carrier::Coefficient || bias.is_some() || linear.bias.is_none() {
+        site.signal(b, eps)?
+    } else {
+        let relevance = site.relevance(b)?;
+        let z = linear.output_without_bias(b)?;
+        b.quotient(relevance, z, eps, "s")?
+    };
+    shares::absorb_bias(b, bias, s)?;
+    let back = linear.transpose(b, s, linear.weight, "t")?;
+    site.flows(b, |_, _| Ok(Flow::Times(back)))
+}

@@ -1,0 +1,50 @@
+//! The gradient, as a rule.
+
+use super::RuleDef;
+use crate::adjoint;
+use crate::relevance::builder::{Built, RelevanceBuilder};
+use crate::relevance::site::{Flow, Site};
+
+const DOC: &str = "
+# Formula
+g_x = VJP(g): the chain rule.
+
+# Conserves?
+No: a gradient is no relevance, and input×gradient conserves only where the network is linear.
+
+# Use when
+Baselines: gradient and input×gradient.
+
+# Parameters
+None.
+
+# Reference
+Simonyan et al. 2014; Shrikumar et al. 2016.
+
+# Example graph
+%g.x = mul %g.y, %slope.y, with %slope.y = derivative %p.x {of=relu}
+";
+
+pub(super) const RULE: RuleDef = RuleDef {
+    name: "Gradient",
+    doc: DOC,
+    parameters: &[],
+    classes: &[
+        "linear",
+        "bilinear",
+        "additive",
+        "elementwise",
+        "movement",
+        "select",
+        "normalize",
+        "softmax",
+        "log_softmax",
+    ],
+    in_ledger: false,
+    emit,
+};
+
+fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
+    let g = site.coefficient(b)?;
+    site.flows(b, |b, slot| Ok(Flow::Times(adjoint::vjp(b, site, slot, g)?)))
+}

@@ -1,0 +1,70 @@
+//! Half rule for products of two activations.
+
+use lrpc_ir::Diagnostic;
+use lrpc_ir::graph::Value;
+use lrpc_ir::ops::{Binary, Elementwise, Op};
+
+use super::{EPS, RuleDef};
+use crate::adjoint;
+use crate::relevance::builder::{Built, RelevanceBuilder};
+use crate::relevance::site::{Carrier, Flow, Site};
+
+const DOC: &str = "
+# Formula
+Element-wise: R_a = R_b = R/2. Contraction: s = R / S(2z), R_a = a ⊙ VJP_a(s), R_b = b ⊙ VJP_b(s). As coefficient the
+VJP times ½; for a quotient +½·g/b and +½·g·a/b².
+
+# Conserves?
+Element-wise exactly, a contraction up to the stabiliser's share.
+
+# Use when
+Attention products, products of two signals without a gate.
+
+# Parameters
+`eps`: stabiliser of a contraction's denominator.
+
+# Reference
+Achtibat et al. 2024, eq. 13 and 14 (uniform rule).
+
+# Example graph
+%R.x.y = scale %R.y {by=0.5}
+";
+
+pub(super) const RULE: RuleDef =
+    RuleDef { name: "Half", doc: DOC, parameters: &[EPS], classes: &["bilinear"], in_ledger: true, emit };
+
+fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
+    match (&site.op, site.arrival.carrier) {
+        (Op::Elementwise(_), Carrier::Relevance) => {
+            let half = b.scale(site.arrival.value, 0.5, "R.x")?;
+            site.flows(b, |_, _| Ok(Flow::Relevance(half)))
+        }
+        (Op::Elementwise(Elementwise::Binary(binary)), Carrier::Coefficient) => {
+            site.flows(b, |b, slot| Ok(Flow::Times(half_coefficient(b, site, *binary, slot)?)))
+        }
+        (Op::Linear(_), _) => {
+            let s = contraction_signal(b, site)?;
+            site.flows(b, |b, slot| Ok(Flow::Times(adjoint::vjp(b, site, slot, s)?)))
+        }
+        (other, _) => Err(Diagnostic::new(format!("Half does not serve `{}`", other.mnemonic()))),
+    }
+}
+
+fn half_coefficient(b: &mut RelevanceBuilder, site: &Site, binary: Binary, slot: usize) -> Built<Value> {
+    let back = adjoint::vjp(b, site, slot, site.arrival.value)?;
+    // A divisor's derivative has the opposite sign of its share.
+    let factor = if binary == Binary::Div && slot == 1 { -0.5 } else { 0.5 };
+    b.scale(back, factor, "g.x")
+}
+
+/// `R / S(2z)`, or `g/2`.
+fn contraction_signal(b: &mut RelevanceBuilder, site: &Site) -> Built<Value> {
+    let eps = site.number("eps")?;
+    if site.arrival.carrier == Carrier::Coefficient && eps == 0.0 {
+        return b.scale(site.arrival.value, 0.5, "s");
+    }
+    let relevance = site.relevance(b)?;
+    let z = b.activation(site.output)?;
+    let twice = b.scale(z, 2.0, "z")?;
+    b.quotient(relevance, twice, eps, "s")
+}

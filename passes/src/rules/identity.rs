@@ -1,0 +1,74 @@
+//! Identity rule for functions of one tensor.
+
+use lrpc_ir::Diagnostic;
+use lrpc_ir::ops::{Binary, Elementwise, Op};
+
+use super::RuleDef;
+use crate::adjoint::elementwise::prelu_slope;
+use crate::relevance::builder::{Built, RelevanceBuilder};
+use crate::relevance::site::{Carrier, Flow, Site};
+
+const DOC: &str = "
+# Formula
+R_x = R; as coefficient g_x = g ⊙ f(x)/x, whose value at 0 is f'(0) where f(0) = 0. Multiplying or dividing by a constant
+is such a function of its active operand.
+
+# Conserves?
+Exactly.
+
+# Use when
+Activations, and products with constants.
+
+# Parameters
+None.
+
+# Reference
+Bach et al. 2015; as coefficient Achtibat et al. 2024, section 3.3.
+
+# Example graph
+%g.x = mul %g.y, %secant.y, with %secant.y = secant %p.x {of=relu}
+";
+
+pub(super) const RULE: RuleDef =
+    RuleDef { name: "Identity", doc: DOC, parameters: &[], classes: &["elementwise"], in_ledger: true, emit };
+
+fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
+    if site.arrival.carrier == Carrier::Relevance {
+        return site.flows(b, |_, _| Ok(Flow::Relevance(site.arrival.value)));
+    }
+    let g = site.arrival.value;
+    match &site.op {
+        Op::Elementwise(Elementwise::Unary(unary)) if unary.function.vanishes_at_zero(unary.parameters) => {
+            let x = b.activation(site.operands[0])?;
+            let secant = b.op(Op::Elementwise(Elementwise::Secant(*unary)), &[x], "secant")?;
+            let coefficient = b.mul(g, secant, "g.x")?;
+            site.flows(b, |_, _| Ok(Flow::Times(coefficient)))
+        }
+        Op::Elementwise(Elementwise::Binary(Binary::Mul | Binary::Div)) => constant_factor(b, site),
+        Op::Elementwise(Elementwise::Binary(Binary::Prelu)) => {
+            let slope = prelu_slope(b, site)?;
+            let coefficient = b.mul(g, slope, "g.x")?;
+            site.flows(b, |_, _| Ok(Flow::Times(coefficient)))
+        }
+        Op::Elementwise(_) => {
+            // f(0) is not 0: only R can say what reaches x = 0.
+            let relevance = site.relevance(b)?;
+            site.flows(b, |_, _| Ok(Flow::Relevance(relevance)))
+        }
+        other => Err(Diagnostic::new(format!("`{}` is not an element-wise operation", other.mnemonic()))),
+    }
+}
+
+/// `g·c` or `g/c` to an operand that a constant scales; a constant over `x` needs `R`.
+fn constant_factor(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
+    let divides = site.op == Op::Elementwise(Elementwise::Binary(Binary::Div));
+    let slot = usize::from(!site.active[0]);
+    if divides && slot == 1 {
+        let relevance = site.relevance(b)?;
+        return site.flows(b, |_, _| Ok(Flow::Relevance(relevance)));
+    }
+    let constant = b.activation(site.operands[1 - slot])?;
+    let binary = if divides { Binary::Div } else { Binary::Mul };
+    let coefficient = b.binary(binary, site.arrival.value, constant, "g.x")?;
+    site.flows(b, |_, _| Ok(Flow::Times(coefficient)))
+}

@@ -1,0 +1,114 @@
+//! The rule book. A rule is data: name, documentation, parameters, the classes that it serves, and a plain function.
+//!
+//! One file per rule; the list below is the only registry. Composites choose among the rules; nothing else does.
+
+mod absolute_ratio;
+mod alpha_beta;
+mod bounded_gate;
+mod epsilon;
+mod flat;
+mod gamma;
+mod gradient;
+mod half;
+mod identity;
+mod movement;
+mod norm_epsilon;
+mod shares;
+mod signed_ratio;
+mod w_square;
+mod winner;
+mod z_box;
+mod z_plus;
+
+use lrpc_ir::Diagnostic;
+
+use crate::relevance::builder::RelevanceBuilder;
+use crate::relevance::composite::Parameter;
+use crate::relevance::site::{Flow, Site};
+
+/// A parameter of a rule.
+#[derive(Debug, Clone)]
+pub struct ParameterDef {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does.
+    pub doc: &'static str,
+    /// Its value where a composite gives none.
+    pub default: fn() -> Parameter,
+}
+
+/// A relevance rule.
+#[derive(Debug, Clone)]
+pub struct RuleDef {
+    /// The paper's term.
+    pub name: &'static str,
+    /// Documentation under six headings: Formula, Conserves?, Use when, Parameters, Reference, Example graph.
+    pub doc: &'static str,
+    /// Its parameters.
+    pub parameters: &'static [ParameterDef],
+    /// The relevance classes that it serves, by [`lrpc_ir::Class::name`].
+    pub classes: &'static [&'static str],
+    /// Whether its applications are written to the ledger; gradients are no relevance.
+    pub in_ledger: bool,
+    /// Makes the nodes for one site and says what flows to each operand.
+    pub emit: fn(&mut RelevanceBuilder, &Site) -> Result<Vec<Flow>, Diagnostic>,
+}
+
+/// Every rule, by name.
+pub const RULES: &[RuleDef] = &[
+    absolute_ratio::RULE,
+    alpha_beta::RULE,
+    bounded_gate::RULE,
+    epsilon::RULE,
+    flat::RULE,
+    gamma::RULE,
+    gradient::RULE,
+    half::RULE,
+    identity::RULE,
+    movement::RULE,
+    norm_epsilon::RULE,
+    signed_ratio::RULE,
+    w_square::RULE,
+    winner::RULE,
+    z_box::RULE,
+    z_plus::RULE,
+];
+
+/// The rule called `name`.
+pub fn find(name: &str) -> Option<&'static RuleDef> {
+    RULES.iter().find(|rule| rule.name == name)
+}
+
+/// ε as the stabiliser of a denominator.
+const EPS: ParameterDef =
+    ParameterDef { name: "eps", doc: "ε of the stabiliser S(z) = z + ε·sg(z)", default: || Parameter::Number(1e-6) };
+
+/// What happens to a bias.
+const BIAS: ParameterDef = ParameterDef {
+    name: "bias",
+    doc: "`include`: the bias stays in the denominator and absorbs its share; `exclude`: it is left out of it",
+    default: || Parameter::Word("include".into()),
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_has_all_six_headings() {
+        for rule in RULES {
+            for heading in ["Formula", "Conserves?", "Use when", "Parameters", "Reference", "Example graph"] {
+                assert!(rule.doc.contains(&format!("\n# {heading}\n")), "{} lacks {heading}", rule.name);
+            }
+            for parameter in rule.parameters {
+                let name = format!("`{}`", parameter.name);
+                assert!(rule.doc.contains(&name), "{} is silent on {name}", rule.name);
+            }
+        }
+    }
+
+    #[test]
+    fn rules_are_listed_alphabetically_and_once() {
+        assert!(RULES.windows(2).all(|pair| pair[0].name < pair[1].name));
+    }
+}

@@ -1,0 +1,77 @@
+//! Movement rule: the exact inverse index map.
+
+use lrpc_ir::graph::Value;
+use lrpc_ir::ops::{Movement, Op};
+use lrpc_ir::{Absorbed, Float};
+
+use super::RuleDef;
+use crate::adjoint::movement;
+use crate::relevance::builder::{Built, RelevanceBuilder};
+use crate::relevance::site::{Carrier, Flow, Site};
+
+const DOC: &str = "
+# Formula
+Relevance takes the way back of the element that it belongs to; copies are summed, dropped elements receive 0.
+
+# Conserves?
+Exactly, but for what lands on constants that were moved in between (padding, concatenated constants); that is in the
+ledger as bias.
+
+# Use when
+Reshape, transpose, slice, pad, concat, broadcast, gather, cast.
+
+# Parameters
+None.
+
+# Reference
+RULES.md section 5, movement.
+
+# Example graph
+%R.x.y = slice %R.y {start=[0, 8]}
+";
+
+pub(super) const RULE: RuleDef =
+    RuleDef { name: "Movement", doc: DOC, parameters: &[], classes: &["movement"], in_ledger: true, emit };
+
+fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
+    let arrival = site.arrival;
+    absorb_constants(b, site)?;
+    site.flows(b, |b, slot| {
+        let back = movement::adjoint(b, site, slot, arrival.value)?;
+        Ok(match arrival.carrier {
+            Carrier::Relevance => Flow::Relevance(back),
+            Carrier::Coefficient => Flow::Times(back),
+        })
+    })
+}
+
+/// What constants receive that the operation sets beside active elements.
+fn absorb_constants(b: &mut RelevanceBuilder, site: &Site) -> Built<()> {
+    match &site.op {
+        Op::Movement(Movement::Concat { .. }) => {
+            for slot in 0..site.operands.len() {
+                if !site.active[slot] {
+                    let relevance = site.relevance(b)?;
+                    let share = movement::adjoint(b, site, slot, relevance)?;
+                    b.absorb(Absorbed::Bias, share);
+                }
+            }
+        }
+        Op::Movement(pad @ Movement::Pad { .. }) => {
+            let relevance = site.relevance(b)?;
+            let filling = filling_of(b, site, pad)?;
+            let share = b.mul(filling, relevance, "b")?;
+            b.absorb(Absorbed::Bias, share);
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// 1 where the pad fills, 0 where an element of its operand stands.
+fn filling_of(b: &mut RelevanceBuilder, site: &Site, pad: &Movement) -> Built<Value> {
+    let ty = b.ty(site.operands[0]);
+    let zeros = b.filled(0.0, ty.dtype, &ty.shape)?;
+    let Movement::Pad { before, steps, shape, .. } = pad.clone() else { return Ok(zeros) };
+    b.op(Op::Movement(Movement::Pad { before, steps, shape, value: Float(1.0) }), &[zeros], "filling")
+}

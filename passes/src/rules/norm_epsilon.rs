@@ -1,0 +1,50 @@
+//! ε rule for normalisations with the deviation frozen.
+
+use lrpc_ir::ops::{Normalize, Op};
+use lrpc_ir::{Absorbed, Diagnostic};
+
+use super::{EPS, RuleDef};
+use crate::adjoint::normalize::{Statistics, centre, parameter};
+use crate::relevance::builder::{Built, RelevanceBuilder};
+use crate::relevance::site::{Flow, Site};
+
+const DOC: &str = "
+# Formula
+With 1/σ = r held: q = R / S(y), u = q·w·r, R_x = x ⊙ (u − mean(u)); for RMS norm without the mean.
+
+# Conserves?
+Up to the bias' share Σ b·q and the stabiliser's; both are in the ledger.
+
+# Use when
+Layer, instance, group and RMS norm.
+
+# Parameters
+`eps`: stabiliser of the denominator.
+
+# Reference
+Ali et al. 2022 (deviation as constant); Achtibat et al. 2024, section 3.3.
+
+# Example graph
+%s.y = div %R.y, %S.y; %u.y = mul %s.y, %w.y; %R.x = weigh %p.x, %g.y
+";
+
+pub(super) const RULE: RuleDef =
+    RuleDef { name: "NormEpsilon", doc: DOC, parameters: &[EPS], classes: &["normalize"], in_ledger: true, emit };
+
+fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
+    let Op::Normalize(op) = &site.op else {
+        return Err(Diagnostic::new(format!("`{}` is not a normalisation", site.op.mnemonic())));
+    };
+    let q = site.signal(b, site.number("eps")?)?;
+    if let (Some(&bias), false) = (site.operands.get(2), matches!(op, Normalize::RmsNorm { .. })) {
+        let shape = b.ty(site.operands[0]).shape;
+        let bias = parameter(b, op, bias, &shape)?;
+        let share = b.mul(bias, q, "b")?;
+        b.absorb(Absorbed::Bias, share);
+    }
+    let norm = Statistics::of(b, site, op)?;
+    let u = norm.frozen(b, q)?;
+    let u = if norm.centred { centre(b, u, norm.axis())? } else { u };
+    let back = norm.back(b, u)?;
+    site.flows(b, |_, slot| Ok(if slot == 0 { Flow::Times(back) } else { Flow::None }))
+}

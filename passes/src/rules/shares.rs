@@ -1,0 +1,156 @@
+//! What the rules for linear maps have in common: the positive and negative contributions, and the bias policy.
+//!
+//! With `c_ij = x_i·w_ij`: `z₀ = Σ c`, `P = Σ c⁺`, `N = Σ c⁻`, `A = Σ |c|`, so that `P = (A + z₀)/2` and
+//! `N = (z₀ − A)/2` (RULES.md section 1): one product more than the forward gives both.
+
+use lrpc_ir::graph::{Graph, Value};
+use lrpc_ir::ops::{Binary, Elementwise, Function, Movement, Normalize, Op, Pool, PoolKind, ReduceKind};
+use lrpc_ir::{Absorbed, Diagnostic};
+
+use crate::relevance::builder::{Built, RelevanceBuilder};
+use crate::relevance::site::{LinearSite, Site};
+
+/// Below this many contributions per output, `(A ± z₀)/2` cancels in f32 (RULES.md section 3): clamps are used.
+const FEW_CONTRIBUTIONS: i64 = 32;
+
+/// Which contributions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Positive,
+    Negative,
+}
+
+impl Part {
+    /// The elements of that sign, zero elsewhere.
+    pub(super) fn of(self, b: &mut RelevanceBuilder, x: Value, hint: &str) -> Built<Value> {
+        match self {
+            Part::Positive => b.positive(x, &format!("{hint}pos")),
+            Part::Negative => b.negative(x, &format!("{hint}neg")),
+        }
+    }
+
+    fn other(self) -> Part {
+        match self {
+            Part::Positive => Part::Negative,
+            Part::Negative => Part::Positive,
+        }
+    }
+
+    fn letter(self) -> &'static str {
+        match self {
+            Part::Positive => "P",
+            Part::Negative => "N",
+        }
+    }
+}
+
+/// `P` or `N` of the site.
+pub(super) fn contributions(b: &mut RelevanceBuilder, linear: &LinearSite, part: Part) -> Built<Value> {
+    let x = b.activation(linear.input)?;
+    let letter = part.letter();
+    if is_nonnegative(b.graph(), linear.input) {
+        let weight = part.of(b, linear.weight, "W")?;
+        return linear.forward(b, x, weight, letter);
+    }
+    if linear.contributions(b).is_none_or(|count| count < FEW_CONTRIBUTIONS) {
+        let (x_positive, x_negative) = (b.positive(x, "xpos")?, b.negative(x, "xneg")?);
+        let (same, other) = (part.of(b, linear.weight, "W")?, part.other().of(b, linear.weight, "W")?);
+        let first = linear.forward(b, x_positive, same, letter)?;
+        let second = linear.forward(b, x_negative, other, letter)?;
+        return b.add(first, second, letter);
+    }
+    let (size, weight) = (b.magnitude(x, "xabs")?, b.magnitude(linear.weight, "Wabs")?);
+    let all = linear.forward(b, size, weight, "A")?;
+    let z = linear.output_without_bias(b)?;
+    let twice = match part {
+        Part::Positive => b.add(z, all, letter)?,
+        Part::Negative => b.sub(z, all, letter)?,
+    };
+    b.scale(twice, 0.5, letter)
+}
+
+/// `x⁺ ⊙ VJP_{W⁺}(s) + x⁻ ⊙ VJP_{W⁻}(s)`: the positive contributions weighted by `s`, or likewise the negative ones.
+pub(super) fn weighted(b: &mut RelevanceBuilder, linear: &LinearSite, part: Part, s: Value) -> Built<Value> {
+    let x = b.activation(linear.input)?;
+    let same = part.of(b, linear.weight, "W")?;
+    if is_nonnegative(b.graph(), linear.input) {
+        let back = linear.transpose(b, s, same, "t")?;
+        return b.weigh(x, back, "R.x");
+    }
+    let other = part.other().of(b, linear.weight, "W")?;
+    let (x_positive, x_negative) = (b.positive(x, "xpos")?, b.negative(x, "xneg")?);
+    let (up, down) = (linear.transpose(b, s, same, "t")?, linear.transpose(b, s, other, "t")?);
+    let (first, second) = (b.weigh(x_positive, up, "R.x")?, b.weigh(x_negative, down, "R.x")?);
+    b.add(first, second, "R.x")
+}
+
+/// `x ⊙ VJP_W(signed) + |x| ⊙ VJP_{|W|}(sized)`.
+pub(super) fn signed_and_sized(
+    b: &mut RelevanceBuilder,
+    linear: &LinearSite,
+    signed: Value,
+    sized: Value,
+) -> Built<Value> {
+    let x = b.activation(linear.input)?;
+    let nonnegative = is_nonnegative(b.graph(), linear.input);
+    let size = if nonnegative { x } else { b.magnitude(x, "xabs")? };
+    let weight = b.magnitude(linear.weight, "Wabs")?;
+    let signed = linear.transpose(b, signed, linear.weight, "t")?;
+    let sized = linear.transpose(b, sized, weight, "t")?;
+    let (first, second) = (b.weigh(x, signed, "R.x")?, b.weigh(size, sized, "R.x")?);
+    b.add(first, second, "R.x")
+}
+
+/// The bias copied to the output's shape, if it takes part.
+pub(super) fn bias_in(b: &mut RelevanceBuilder, site: &Site, linear: &LinearSite) -> Built<Option<Value>> {
+    match (site.word("bias")?, linear.bias) {
+        ("include", Some(bias)) => linear.bias_like_output(b, bias).map(Some),
+        ("include" | "exclude", _) => Ok(None),
+        (other, _) => Err(Diagnostic::new(format!("`bias` is `include` or `exclude`, not `{other}`"))),
+    }
+}
+
+/// `contributions + bias`, where a bias takes part.
+pub(super) fn with_bias(b: &mut RelevanceBuilder, contributions: Value, bias: Option<Value>) -> Built<Value> {
+    match bias {
+        Some(bias) => b.add(contributions, bias, "D"),
+        None => Ok(contributions),
+    }
+}
+
+/// One sign of a bias that takes part.
+pub(super) fn part_of_bias(b: &mut RelevanceBuilder, bias: Option<Value>, part: Part) -> Built<Option<Value>> {
+    bias.map(|bias| part.of(b, bias, "b")).transpose()
+}
+
+/// Books `bias ⊙ s` where a bias takes part.
+pub(super) fn absorb_bias(b: &mut RelevanceBuilder, bias: Option<Value>, s: Value) -> Built<()> {
+    if let Some(bias) = bias {
+        let share = b.mul(bias, s, "b")?;
+        b.absorb(Absorbed::Bias, share);
+    }
+    Ok(())
+}
+
+/// Whether the value is proven to hold no negative element: made by an operation that cannot give one, seen through
+/// operations that keep the sign.
+pub(super) fn is_nonnegative(graph: &Graph, value: Value) -> bool {
+    let all = || graph.operands(value.node).iter().all(|&operand| is_nonnegative(graph, operand));
+    match &graph.node(value.node).op {
+        Op::Elementwise(Elementwise::Unary(unary)) => match unary.function {
+            Function::Relu | Function::Sigmoid | Function::HardSigmoid | Function::Exp | Function::Abs => true,
+            Function::Softplus | Function::Positive | Function::Sqrt => true,
+            Function::Clip => unary.parameters[0].0 >= 0.0,
+            _ => false,
+        },
+        Op::Elementwise(Elementwise::Binary(Binary::Add | Binary::Mul | Binary::Min | Binary::Max)) => all(),
+        Op::Movement(Movement::Pad { value, .. }) => value.0 >= 0.0 && all(),
+        Op::Movement(_) => all(),
+        Op::Pool(Pool::Window(PoolKind::Max | PoolKind::Sum | PoolKind::Average | PoolKind::AverageWithPadding, _)) => {
+            all()
+        }
+        Op::Reduce(reduce) => reduce.kind != ReduceKind::Product && all(),
+        Op::Normalize(Normalize::Softmax { .. }) => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,59 @@
+//! Signed ratio for additions and other linear maps without parameters.
+
+use lrpc_ir::Absorbed;
+use lrpc_ir::graph::Value;
+use lrpc_ir::ops::{Elementwise, Op};
+
+use super::{BIAS, EPS, RuleDef};
+use crate::adjoint;
+use crate::relevance::builder::{Built, RelevanceBuilder};
+use crate::relevance::site::{Flow, Site};
+
+const DOC: &str = "
+# Formula
+s = R / S(y), R_x = x ⊙ VJP(s): for y = a + b the shares a/S(y) and b/S(y); likewise for sums, means, average pooling,
+resizing and cumulative sums.
+
+# Conserves?
+Up to the stabiliser's share and that of added constants, which is in the ledger as bias.
+
+# Use when
+Residual additions, bias additions, pooling by average.
+
+# Parameters
+`eps`: stabiliser of the denominator. `bias`: `include` lets an added constant take its share, `exclude` gives all to the
+active operand.
+
+# Reference
+Anders et al. 2021 (zennit's Norm); Achtibat et al. 2024, eq. 8.
+
+# Example graph
+%s.y = div %R.y, %S.y; %R.a = weigh %p.a, %s.y; %R.b = weigh %p.b, %s.y
+";
+
+pub(super) const RULE: RuleDef =
+    RuleDef { name: "SignedRatio", doc: DOC, parameters: &[EPS, BIAS], classes: &["additive"], in_ledger: true, emit };
+
+fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
+    let lone = site.active.iter().filter(|&&active| active).count() == 1 && site.operands.len() == 2;
+    let excluded = site.word("bias")? == "exclude";
+    if lone && excluded && matches!(site.op, Op::Elementwise(Elementwise::Binary(_))) {
+        let relevance = site.relevance(b)?;
+        return site.flows(b, |_, _| Ok(Flow::Relevance(relevance)));
+    }
+    let s = site.signal(b, site.number("eps")?)?;
+    for slot in 0..site.operands.len() {
+        if !site.active[slot] {
+            let share = share_of(b, site, slot, s)?;
+            b.absorb(Absorbed::Bias, share);
+        }
+    }
+    site.flows(b, |b, slot| Ok(Flow::Times(adjoint::vjp(b, site, slot, s)?)))
+}
+
+/// What a constant operand takes.
+fn share_of(b: &mut RelevanceBuilder, site: &Site, slot: usize, s: Value) -> Built<Value> {
+    let constant = b.activation(site.operands[slot])?;
+    let back = adjoint::vjp(b, site, slot, s)?;
+    b.weigh(constant, back, "b")
+}

@@ -1,0 +1,100 @@
+//! z^B rule for linear maps on a bounded input.
+
+use lrpc_ir::graph::Value;
+use lrpc_ir::ops::{Linear, ReduceKind};
+use lrpc_ir::{Diagnostic, Dim};
+
+use super::shares::Part;
+use super::{EPS, ParameterDef, RuleDef};
+use crate::relevance::builder::{Built, RelevanceBuilder};
+use crate::relevance::composite::Parameter;
+use crate::relevance::site::{Flow, LinearSite, Site};
+
+const DOC: &str = "
+# Formula
+With l ≤ x ≤ h: D = z₀ − lW⁺ − hW⁻, s = R / S(D), R_x = x ⊙ VJP_W(s) − l ⊙ VJP_{W⁺}(s) − h ⊙ VJP_{W⁻}(s). The bias
+cancels.
+
+# Conserves?
+Up to the stabiliser's share. It puts relevance where x = 0.
+
+# Use when
+First layers whose input lies in a box, such as pixels.
+
+# Parameters
+`low`, `high`: the box; numbers, lists with one number per channel, or `auto` for each sample's minimum and maximum.
+`eps`: stabiliser of the denominator.
+
+# Reference
+Montavon et al. 2017, eq. 18.
+
+# Example graph
+%D.y = sub %z.y, %box.y; %s.y = div %R.y, %S.y; %R.x.y = sub %first.y, %second.y
+";
+
+const LOW: ParameterDef =
+    ParameterDef { name: "low", doc: "lower end of the box", default: || Parameter::Word("auto".into()) };
+const HIGH: ParameterDef =
+    ParameterDef { name: "high", doc: "upper end of the box", default: || Parameter::Word("auto".into()) };
+
+pub(super) const RULE: RuleDef =
+    RuleDef { name: "ZBox", doc: DOC, parameters: &[LOW, HIGH, EPS], classes: &["linear"], in_ledger: true, emit };
+
+fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
+    let linear = site.linear(b)?;
+    let low = bound(b, site, &linear, "low", ReduceKind::Min)?;
+    let high = bound(b, site, &linear, "high", ReduceKind::Max)?;
+    let (positive, negative) = (Part::Positive.of(b, linear.weight, "W")?, Part::Negative.of(b, linear.weight, "W")?);
+    let y = b.ty(linear.output).shape;
+    let response = |b: &mut RelevanceBuilder, bound: Value, weight: Value| {
+        let response = linear.forward(b, bound, weight, "box")?;
+        b.broadcast(response, &y, "box")
+    };
+    let (least, most) = (response(b, low, positive)?, response(b, high, negative)?);
+    let z = linear.output_without_bias(b)?;
+    let above = b.sub(z, least, "D")?;
+    let denominator = b.sub(above, most, "D")?;
+
+    let relevance = site.relevance(b)?;
+    let s = b.quotient(relevance, denominator, site.number("eps")?, "s")?;
+    let x = b.activation(linear.input)?;
+    let term = |b: &mut RelevanceBuilder, factor: Value, weight: Value| {
+        let back = linear.transpose(b, s, weight, "t")?;
+        let shape = b.ty(back).shape;
+        let factor = b.broadcast(factor, &shape, "box")?;
+        b.weigh(factor, back, "R.x")
+    };
+    let whole = term(b, x, linear.weight)?;
+    let (lower, upper) = (term(b, low, positive)?, term(b, high, negative)?);
+    let result = b.sub(whole, lower, "R.x")?;
+    let result = b.sub(result, upper, "R.x")?;
+    site.flows(b, |_, _| Ok(Flow::Relevance(result)))
+}
+
+/// One end of the box as an input of the linear map: of one sample if it is constant, else of all.
+fn bound(b: &mut RelevanceBuilder, site: &Site, linear: &LinearSite, name: &str, extreme: ReduceKind) -> Built<Value> {
+    let x = b.ty(linear.input);
+    let mut one_sample = x.shape.clone();
+    if let (Linear::Conv(_) | Linear::ConvTranspose(_), Some(batch)) = (linear.op(), one_sample.first_mut()) {
+        *batch = Dim::Known(1);
+    }
+    match site.parameters.get(name) {
+        Some(Parameter::Number(value)) => b.filled(*value, x.dtype, &one_sample),
+        Some(Parameter::Numbers(values)) => {
+            if x.shape.get(1) != Some(&Dim::Known(values.len() as i64)) {
+                return Err(Diagnostic::new(format!("`{name}` has {} numbers, not one per channel", values.len())));
+            }
+            let channels = b.listed(values, x.dtype)?;
+            b.per_channel(channels, &one_sample, "box")
+        }
+        Some(Parameter::Word(word)) if word == "auto" => {
+            let axes: Vec<usize> = (1..x.rank()).collect();
+            let value = b.activation(linear.input)?;
+            b.spread(extreme, value, &axes, "box")
+        }
+        other => Err(Diagnostic::new(format!(
+            "`{name}` is a number, a list or `auto`, not {}",
+            other.map_or("nothing".into(), ToString::to_string)
+        ))),
+    }
+}

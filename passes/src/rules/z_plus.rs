@@ -1,0 +1,43 @@
+//! z⁺ rule for linear maps, generalised to inputs of any sign.
+
+use super::shares::{self, Part};
+use super::{BIAS, EPS, RuleDef};
+use crate::relevance::builder::{Built, RelevanceBuilder};
+use crate::relevance::site::{Flow, Site};
+
+const DOC: &str = "
+# Formula
+D = P + b⁺ with P = x⁺W⁺ + x⁻W⁻, s = R / S(D), R_x = x⁺ ⊙ VJP_{W⁺}(s) + x⁻ ⊙ VJP_{W⁻}(s).
+
+# Conserves?
+Up to the bias' share Σ b⁺·s and the stabiliser's; both are in the ledger.
+
+# Use when
+Convolutions of image networks, where only supporting evidence shall be shown.
+
+# Parameters
+`eps`: stabiliser of the denominator. `bias`: `include` or `exclude`.
+
+# Reference
+Montavon et al. 2017, eq. 16; for inputs of any sign as α-β rule with α = 1, β = 0 (Bach et al. 2015, eq. 60).
+
+# Example graph
+%P.y = conv %p.x, %Wpos.y; %D.y = add %P.y, %bpos.y; %s.y = div %R.y, %S.y; %t.y = conv_transpose %s.y, %Wpos.y;
+%R.x = weigh %p.x, %t.y
+";
+
+pub(super) const RULE: RuleDef =
+    RuleDef { name: "ZPlus", doc: DOC, parameters: &[EPS, BIAS], classes: &["linear"], in_ledger: true, emit };
+
+fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
+    let linear = site.linear(b)?;
+    let bias = shares::bias_in(b, site, &linear)?;
+    let bias = shares::part_of_bias(b, bias, Part::Positive)?;
+    let positive = shares::contributions(b, &linear, Part::Positive)?;
+    let denominator = shares::with_bias(b, positive, bias)?;
+    let relevance = site.relevance(b)?;
+    let s = b.quotient(relevance, denominator, site.number("eps")?, "s")?;
+    shares::absorb_bias(b, bias, s)?;
+    let result = shares::weighted(b, &linear, Part::Positive, s)?;
+    site.flows(b, |_, _| Ok(Flow::Relevance(result)))
+}

@@ -1,0 +1,1 @@
+"""Operators of convolutional networks with their relevance rules and gradients, in float64 numpy."""
