@@ -18,15 +18,28 @@ pub struct Limits {
     pub attributes: u64,
     /// Messages inside messages; a graph inside a graph takes three levels.
     pub depth: u32,
-    /// Bytes that the decoded structure may take in any case.
+    /// Fields of all messages; a number in a packed list is none.
+    pub fields: u64,
+    /// Bytes that the decoded structure may take.
     pub decoded: u64,
-    /// Above `decoded`, how many bytes of decoded structure one byte of the file's structure may become.
+    /// Bytes that the decoded structure may take whatever the size of the file; beyond, `amplification` counts.
+    pub decoded_freely: u64,
+    /// How many bytes of decoded structure one byte of the file's structure may become.
     pub amplification: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { nodes: 1 << 20, tensors: 1 << 20, attributes: 1 << 23, depth: 64, decoded: 32 << 20, amplification: 20 }
+        Self {
+            nodes: 1 << 20,
+            tensors: 1 << 20,
+            attributes: 1 << 23,
+            depth: 64,
+            fields: 1 << 26,
+            decoded: 1 << 30,
+            decoded_freely: 32 << 20,
+            amplification: 20,
+        }
     }
 }
 
@@ -144,6 +157,7 @@ pub(super) enum Malformed {
 /// What decoding would make of the file.
 #[derive(Default)]
 struct Counts {
+    fields: u64,
     nodes: u64,
     tensors: u64,
     attributes: u64,
@@ -160,8 +174,8 @@ pub(super) fn check(bytes: &[u8], limits: &Limits) -> Result<(), Reason> {
     let mut scan = Scan { start: bytes.as_ptr() as usize, limits, counts: Counts::default() };
     scan.message(MODEL_PROTO, bytes, 0)?;
     let structure = (bytes.len() as u64).saturating_sub(scan.counts.raw);
-    let allowed = limits.decoded.max(structure.saturating_mul(limits.amplification));
-    scan.limit("bytes of decoded structure", scan.counts.decoded, allowed)
+    let allowed = limits.decoded_freely.max(structure.saturating_mul(limits.amplification));
+    scan.limit("bytes of decoded structure", scan.counts.decoded, allowed.min(limits.decoded))
 }
 
 struct Scan<'a> {
@@ -178,6 +192,9 @@ impl Scan<'_> {
         loop {
             let at = (bytes.as_ptr() as usize).saturating_sub(self.start).saturating_add(reader.position);
             let Some(entry) = reader.next().map_err(|malformed| reason(malformed, at))? else { return Ok(()) };
+            self.counts.fields += 1;
+            self.limit("fields", self.counts.fields, self.limits.fields)?;
+            self.limit("bytes of decoded structure", self.counts.decoded, self.limits.decoded)?;
             let Some(field) = message.fields.iter().find(|field| field.number == entry.number) else { continue };
             if let (Kind::Message(child), Value::Delimited(content)) = (field.kind, &entry.value) {
                 self.count_message(child, field.repeated)?;

@@ -32,28 +32,41 @@ pub(super) enum Keep {
     Reference,
     /// Written in the graph if it is small: it is a constant of the program.
     Inline,
+    /// Written in the graph, or refused: it is defined inside a branch, and a reference is to a name of the main graph.
+    InlineOnly,
 }
 
 /// The graph so far.
 pub(super) struct Lowering<'m> {
     pub file: &'m ModelFile,
     pub graph: Graph,
+    /// How many branches of conditionals the current node is in.
+    pub depth: u32,
     slots: HashMap<&'m str, Slot<'m>>,
 }
 
 impl<'m> Lowering<'m> {
     pub(super) fn new(file: &'m ModelFile) -> Self {
-        Self { file, graph: Graph::new(), slots: HashMap::new() }
+        Self { file, graph: Graph::new(), depth: 0, slots: HashMap::new() }
     }
 
     /// Lets `name` stand for a tensor of the file.
     pub(super) fn define_tensor(&mut self, name: &'m str, tensor: TensorRef<'m>, keep: Keep) {
+        let keep = if self.depth > 0 { Keep::InlineOnly } else { keep };
         let known = known_tensor(&tensor);
         self.slots.insert(name, Slot::Tensor(tensor, keep, known));
     }
 
     pub(super) fn define(&mut self, name: &'m str, slot: Slot<'m>) {
         self.slots.insert(name, slot);
+    }
+
+    /// Lets `name` stand for what it stood for before.
+    pub(super) fn restore(&mut self, name: &'m str, slot: Option<Slot<'m>>) {
+        match slot {
+            Some(slot) => self.slots.insert(name, slot),
+            None => self.slots.remove(name),
+        };
     }
 
     pub(super) fn slot(&self, name: &str) -> Option<&Slot<'m>> {
@@ -120,9 +133,12 @@ impl<'m> Lowering<'m> {
     }
 
     fn add_tensor(&mut self, tensor: &TensorRef, keep: Keep, name: &str) -> Lowered<Value> {
-        let literal = if keep == Keep::Inline { literal(tensor)? } else { None };
+        let literal = if keep == Keep::Reference { None } else { literal(tensor)? };
         let source = match literal {
             Some(literal) => return self.add(Op::Source(Source::Constant(literal)), &[], name, &Origin::default()),
+            None if keep == Keep::InlineOnly => {
+                return unsupported("it uses a large constant that is defined inside a branch");
+            }
             None => Source::Weight(WeightPlace::Model, tensor_type(tensor)?),
         };
         Ok(self.graph.add(Region::Header, Op::Source(source), &[], name, Origin::default())?)

@@ -131,7 +131,7 @@ impl<'m> Import<'m> {
         let ty = declared_type(input)?;
         let origin = Origin::default();
         let op = Op::Source(Source::Input(ty));
-        let value = self.lowering.graph.add(Region::Header, op, &[], input.name(), origin)?.into();
+        let value = self.lowering.graph.add(Region::Header, op, &[], input.name(), origin)?;
         self.lowering.define(input.name(), Slot::Value(value, None));
         Ok(())
     }

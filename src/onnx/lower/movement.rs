@@ -538,7 +538,12 @@ fn space_to_depth(site: &mut Site) -> Lowered {
     let (rows, columns) = (h.floor_div(&side)?, w.floor_div(&side)?);
     let parts = vec![n.clone(), c.clone(), rows.clone(), side.clone(), columns.clone(), side.clone()];
     let parts = site.reshape(x, parts)?;
-    let moved = site.transpose(parts, vec![0, 3, 5, 1, 2, 4])?;
+    let perm = match site.word_or("mode", "DCR")?.as_str() {
+        "DCR" => [0, 3, 5, 1, 2, 4],
+        "CRD" => [0, 1, 3, 5, 2, 4],
+        other => return invalid(format!("mode is {other:?}")),
+    };
+    let moved = site.transpose(parts, perm.to_vec())?;
     let result = site.reshape(moved, vec![n, c.mul(&side)?.mul(&side)?, rows, columns])?;
     site.output(0, result)
 }
