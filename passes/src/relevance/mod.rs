@@ -141,8 +141,7 @@ impl Walk<'_> {
     /// The rules for all nodes between the explained outputs and the requested tensors, in forward order.
     fn choose(&self, graph: &Graph, explained: &[Value]) -> Result<(Vec<Step>, Vec<Application>), Diagnostics> {
         let active = active::active_values(graph, self.order, self.wrt);
-        let unreachable = explained.iter().find(|output| !active.contains(output));
-        if let Some(&output) = unreachable {
+        if let Some(&output) = explained.iter().find(|output| !active.contains(output)) {
             let names: Vec<&str> = self.wrt.iter().map(|&value| graph.name(value)).collect();
             let message = format!("`{}` does not depend on {}", graph.name(output), names.join(", "));
             return Err(Diagnostic::new(message).help("name other tensors with --wrt or another --target").into());
@@ -308,16 +307,20 @@ impl Walk<'_> {
             }
             b.begin(value, "result");
             let name = b.graph().name(value).to_string();
-            let Some(&arrival) = relevance.get(&value) else {
-                return Err(Diagnostic::new(format!("no relevance arrives at `{name}`"))
-                    .help("the explained output does not depend on it, or its way is cut by a rule"));
-            };
-            let result = match (self.composite.result, arrival.carrier) {
-                (Quantity::Relevance, Carrier::Coefficient) => self.to_relevance(b, value, arrival.value)?,
-                (Quantity::Coefficient, Carrier::Relevance) => {
+            let arrival = relevance.get(&value).copied();
+            let result = match (self.composite.result, arrival) {
+                (Quantity::Relevance, Some(Arrival { carrier: Carrier::Coefficient, value: g })) => {
+                    self.to_relevance(b, value, g)?
+                }
+                (Quantity::Coefficient, Some(Arrival { carrier: Carrier::Relevance, .. })) => {
                     return Err(Diagnostic::new(format!("what arrives at `{name}` is no coefficient")));
                 }
-                _ => arrival.value,
+                (_, Some(arrival)) => arrival.value,
+                // The explained output does not depend on the tensor, or a rule sends nothing its way.
+                (_, None) => {
+                    let ty = b.ty(value);
+                    b.filled(0.0, ty.dtype, &ty.shape)?
+                }
             };
             let path: String = self.parts.iter().map(|part| format!("{part}/")).collect();
             b.graph_mut().results.push(GraphResult { name: format!("{path}relevance/{name}"), value: result });
