@@ -25,7 +25,8 @@ fn dims() -> Vec<Dim> {
     let (n, h) = (Dim::symbol("N"), Dim::symbol("H"));
     let half = h.add(&Dim::Known(-1)).unwrap().floor_div(&Dim::Known(2)).unwrap();
     let odd = h.mul(&n).unwrap().sub(&Dim::Known(3)).unwrap().maximum(&Dim::Known(1)).unwrap();
-    vec![n.clone(), h, half, odd.minimum(&n).unwrap(), Dim::Known(1), Dim::Known(4)]
+    let less = h.sub(&Dim::Known(2)).unwrap();
+    vec![n.clone(), less, half, odd.minimum(&n).unwrap(), Dim::Known(1), Dim::Known(4)]
 }
 
 struct Generator {
@@ -133,7 +134,9 @@ impl Generator {
     fn literal(&mut self, number: f64, recipe: &Recipe) {
         let shape = vec![Dim::Known(2), Dim::Known(2)];
         let floats = [number, f64::from(number as f32), -number, 1e-300].map(Float).to_vec();
-        let (ty, values) = if recipe.1 % 2 == 0 {
+        let (ty, values) = if recipe.1 % 3 == 0 {
+            (TensorType::new(DType::F32, vec![Dim::symbol("N")]), LiteralValues::Floats(vec![Float(number)]))
+        } else if recipe.1 % 2 == 0 {
             (TensorType::new(DType::F64, shape), LiteralValues::Floats(floats))
         } else {
             (TensorType::new(DType::I64, shape), LiteralValues::Integers(vec![-1, 0, i64::MAX, 7]))
