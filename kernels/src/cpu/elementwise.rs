@@ -1,0 +1,297 @@
+//! Element-wise operations over slices of equal length; fused regions call the same code block by block.
+
+use lrpc_ir::DType;
+use lrpc_ir::ops::{Binary, Compare, Elementwise, Function, Unary};
+use rayon::prelude::*;
+
+use super::functions::{derivative, map, secant, value};
+use super::real::Real;
+use super::view::{View, ViewMut, ensure, for_number, for_real, operands};
+use crate::error::RunErrorKind;
+use crate::memory::Plain;
+
+/// Elements that one task computes.
+const TASK: usize = 1 << 14;
+
+/// One operation over whole tensors, cut into tasks.
+pub(super) fn run(op: &Elementwise, inputs: &[View<'_>], output: &mut ViewMut<'_>) -> Result<(), RunErrorKind> {
+    let (dtype, shape, size) = (output.dtype, output.shape, output.dtype.size());
+    let elements = output.bytes.len() / size;
+    ensure(inputs.iter().all(|input| input.len() == elements), "element-wise operands of one shape")?;
+    output.bytes.par_chunks_mut(TASK * size).enumerate().try_for_each(|(task, bytes)| {
+        let start = task * TASK;
+        let end = start + bytes.len() / size;
+        let parts = inputs.iter().map(|input| {
+            let size = input.dtype.size();
+            View { bytes: &input.bytes[start * size..end * size], ..*input }
+        });
+        let parts: Vec<View<'_>> = parts.collect();
+        evaluate(op, &parts, &mut ViewMut { dtype, shape, bytes })
+    })
+}
+
+/// One operation over operands that are as long as the result; shapes do not matter here.
+pub(super) fn evaluate(op: &Elementwise, inputs: &[View<'_>], output: &mut ViewMut<'_>) -> Result<(), RunErrorKind> {
+    match op {
+        Elementwise::Unary(unary) => {
+            let [x] = operands(inputs)?;
+            run_unary(unary, x, output)
+        }
+        Elementwise::Derivative(unary) => {
+            let [x] = operands(inputs)?;
+            for_real!(x.dtype, "derivative", T => derivative::<T>(unary, x.values()?, output.values()?))
+        }
+        Elementwise::Secant(unary) => {
+            let [x] = operands(inputs)?;
+            for_real!(x.dtype, "secant", T => secant::<T>(unary, x.values()?, output.values()?))
+        }
+        Elementwise::Binary(binary) => {
+            let [a, b] = operands(inputs)?;
+            ensure(a.dtype == b.dtype && a.dtype == output.dtype, "operands of one element type")?;
+            run_binary(*binary, a, b, output)
+        }
+        Elementwise::Compare(compare) => {
+            let [a, b] = operands(inputs)?;
+            ensure(a.dtype == b.dtype, "operands of one element type")?;
+            for_number!(a.dtype, "comparison", T => {
+                run_compare::<T>(*compare, a.values()?, b.values()?, output.values()?);
+                Ok(())
+            })
+        }
+        Elementwise::Where => {
+            let [condition, a, b] = operands(inputs)?;
+            let condition: &[u8] = condition.values()?;
+            for_number!(output.dtype, "where", T => {
+                let (a, b): (&[T], &[T]) = (a.values()?, b.values()?);
+                for (((y, condition), a), b) in output.values::<T>()?.iter_mut().zip(condition).zip(a).zip(b) {
+                    *y = if *condition != 0 { *a } else { *b };
+                }
+                Ok(())
+            })
+        }
+        Elementwise::Cast(_) => {
+            let [x] = operands(inputs)?;
+            cast(x, output)
+        }
+    }
+}
+
+fn run_unary(unary: &Unary, x: &View<'_>, output: &mut ViewMut<'_>) -> Result<(), RunErrorKind> {
+    match (unary.function, x.dtype) {
+        (Function::Not, DType::Bool) => {
+            map(x.values::<u8>()?, output.values::<u8>()?, |x| u8::from(x == 0));
+            Ok(())
+        }
+        (Function::IsNan, dtype) if !dtype.is_float() => {
+            output.bytes.fill(0);
+            Ok(())
+        }
+        (Function::IsNan, dtype) => for_real!(dtype, "is_nan", T => {
+            map(x.values::<T>()?, output.values::<u8>()?, |x| u8::from(x.is_nan()));
+            Ok(())
+        }),
+        (_, DType::F32) => value::<f32>(unary, x.values()?, output.values()?),
+        (_, DType::F64) => value::<f64>(unary, x.values()?, output.values()?),
+        (_, dtype) => integers(dtype, unary, x, output),
+    }
+}
+
+/// Numbers with the arithmetic of binary operations; integers wrap, and division by zero gives 0.
+trait Arithmetic: Plain {
+    fn add(self, other: Self) -> Self;
+    fn sub(self, other: Self) -> Self;
+    fn mul(self, other: Self) -> Self;
+    fn div(self, other: Self) -> Self;
+    fn pow(self, other: Self) -> Self;
+    fn modulo(self, other: Self) -> Self;
+    fn remainder(self, other: Self) -> Self;
+    fn is_nan(self) -> bool;
+    fn to_f64(self) -> f64;
+    fn from_f64(value: f64) -> Self;
+}
+
+macro_rules! floats {
+    ($($number:ty)*) => {$(
+        impl Arithmetic for $number {
+            #[inline(always)]
+            fn add(self, other: $number) -> $number { self + other }
+            #[inline(always)]
+            fn sub(self, other: $number) -> $number { self - other }
+            #[inline(always)]
+            fn mul(self, other: $number) -> $number { self * other }
+            #[inline(always)]
+            fn div(self, other: $number) -> $number { self / other }
+            #[inline(always)]
+            fn pow(self, other: $number) -> $number { Real::powf(self, other) }
+            #[inline(always)]
+            fn modulo(self, other: $number) -> $number {
+                let rest = self % other;
+                if rest != 0.0 && (rest < 0.0) != (other < 0.0) { rest + other } else { rest }
+            }
+            #[inline(always)]
+            fn remainder(self, other: $number) -> $number { self % other }
+            #[inline(always)]
+            fn is_nan(self) -> bool { Real::is_nan(self) }
+            #[inline(always)]
+            fn to_f64(self) -> f64 { self.into() }
+            #[inline(always)]
+            fn from_f64(value: f64) -> $number { value as $number }
+        }
+    )*};
+}
+
+macro_rules! integers {
+    ($($number:ty)*) => {$(
+        impl Arithmetic for $number {
+            #[inline(always)]
+            fn add(self, other: $number) -> $number { self.wrapping_add(other) }
+            #[inline(always)]
+            fn sub(self, other: $number) -> $number { self.wrapping_sub(other) }
+            #[inline(always)]
+            fn mul(self, other: $number) -> $number { self.wrapping_mul(other) }
+            #[inline(always)]
+            fn div(self, other: $number) -> $number {
+                if other == 0 { 0 } else { self.wrapping_div(other) }
+            }
+            fn pow(self, other: $number) -> $number {
+                u32::try_from(other).map_or(0, |exponent| self.wrapping_pow(exponent))
+            }
+            #[inline(always)]
+            #[allow(unused_comparisons, reason = "one definition for signed and unsigned integers")]
+            fn modulo(self, other: $number) -> $number {
+                let rest = self.remainder(other);
+                if rest != 0 && (rest < 0) != (other < 0) { rest.wrapping_add(other) } else { rest }
+            }
+            #[inline(always)]
+            fn remainder(self, other: $number) -> $number {
+                if other == 0 { 0 } else { self.wrapping_rem(other) }
+            }
+            #[inline(always)]
+            fn is_nan(self) -> bool { false }
+            #[inline(always)]
+            fn to_f64(self) -> f64 { self as f64 }
+            #[inline(always)]
+            fn from_f64(value: f64) -> $number { value as $number }
+        }
+    )*};
+}
+
+floats!(f32 f64);
+integers!(i8 i16 i32 i64 u8 u16 u32 u64);
+
+/// Functions of integers: those that stay integers are exact, the others are computed in f64 and truncated.
+fn integers(dtype: DType, unary: &Unary, x: &View<'_>, output: &mut ViewMut<'_>) -> Result<(), RunErrorKind> {
+    ensure(x.dtype == output.dtype, "a function of integers gives integers")?;
+    for_number!(dtype, unary.function.name(), T => {
+        let (x, y): (&[T], &mut [T]) = (x.values()?, output.values()?);
+        let zero = T::default();
+        match unary.function {
+            Function::Neg => map(x, y, |x| Arithmetic::sub(zero, x)),
+            Function::Abs => map(x, y, |x| if x < zero { Arithmetic::sub(zero, x) } else { x }),
+            Function::Relu | Function::Positive => map(x, y, |x| if x < zero { zero } else { x }),
+            Function::Negative => map(x, y, |x| if x > zero { zero } else { x }),
+            Function::Floor | Function::Ceil | Function::Round => y.copy_from_slice(x),
+            _ => {
+                for (y, x) in y.iter_mut().zip(x) {
+                    let mut wide = [0.0];
+                    value::<f64>(unary, &[Arithmetic::to_f64(*x)], &mut wide)?;
+                    *y = Arithmetic::from_f64(wide[0]);
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+#[inline(always)]
+fn zip<T: Copy, U>(a: &[T], b: &[T], y: &mut [U], f: impl Fn(T, T) -> U) {
+    for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
+        *y = f(*a, *b);
+    }
+}
+
+fn run_binary(binary: Binary, a: &View<'_>, b: &View<'_>, output: &mut ViewMut<'_>) -> Result<(), RunErrorKind> {
+    if matches!(binary, Binary::And | Binary::Or | Binary::Xor) {
+        ensure(output.dtype == DType::Bool, "truth values as operands")?;
+        let (a, b, y): (&[u8], &[u8], &mut [u8]) = (a.values()?, b.values()?, output.values()?);
+        match binary {
+            Binary::And => zip(a, b, y, |a, b| u8::from(a != 0 && b != 0)),
+            Binary::Or => zip(a, b, y, |a, b| u8::from(a != 0 || b != 0)),
+            _ => zip(a, b, y, |a, b| u8::from((a != 0) != (b != 0))),
+        }
+        return Ok(());
+    }
+    for_number!(output.dtype, "arithmetic", T => {
+        arithmetic::<T>(binary, a.values()?, b.values()?, output.values()?);
+        Ok(())
+    })
+}
+
+fn arithmetic<T: Arithmetic>(binary: Binary, a: &[T], b: &[T], y: &mut [T]) {
+    let zero = T::default();
+    let one = T::from_f64(1.0);
+    match binary {
+        Binary::Add => zip(a, b, y, T::add),
+        Binary::Sub => zip(a, b, y, T::sub),
+        Binary::Mul => zip(a, b, y, T::mul),
+        Binary::Div => zip(a, b, y, T::div),
+        Binary::Ratio => zip(a, b, y, |a, b| if b == zero { zero } else { a.div(b) }),
+        Binary::Weigh => zip(a, b, y, |a, b| if b == zero { zero } else { a.mul(b) }),
+        Binary::Pow => zip(a, b, y, T::pow),
+        Binary::Min => zip(a, b, y, |a, b| if a < b || a.is_nan() { a } else { b }),
+        Binary::Max => zip(a, b, y, |a, b| if a > b || a.is_nan() { a } else { b }),
+        Binary::Mod => zip(a, b, y, T::modulo),
+        Binary::Fmod => zip(a, b, y, T::remainder),
+        Binary::Prelu => zip(a, b, y, |a, b| if a < zero { b.mul(a) } else { a }),
+        Binary::PreluSlope => zip(a, b, y, |a, b| if a < zero { b } else { one }),
+        // Truth values have been served before.
+        Binary::And | Binary::Or | Binary::Xor => {}
+    }
+}
+
+fn run_compare<T: Plain>(compare: Compare, a: &[T], b: &[T], y: &mut [u8]) {
+    match compare {
+        Compare::Equal => zip(a, b, y, |a, b| u8::from(a == b)),
+        Compare::Less => zip(a, b, y, |a, b| u8::from(a < b)),
+        Compare::LessOrEqual => zip(a, b, y, |a, b| u8::from(a <= b)),
+        Compare::Greater => zip(a, b, y, |a, b| u8::from(a > b)),
+        Compare::GreaterOrEqual => zip(a, b, y, |a, b| u8::from(a >= b)),
+    }
+}
+
+/// The same numbers in another element type; floating-point numbers truncate to integers and saturate.
+pub(super) fn cast(x: &View<'_>, output: &mut ViewMut<'_>) -> Result<(), RunErrorKind> {
+    if x.dtype == output.dtype {
+        ensure(x.bytes.len() == output.bytes.len(), "a cast of one size")?;
+        output.bytes.copy_from_slice(x.bytes);
+        return Ok(());
+    }
+    match (x.dtype, output.dtype) {
+        (DType::F32, DType::F64) => map(x.values::<f32>()?, output.values::<f64>()?, f64::from),
+        (DType::F64, DType::F32) => map(x.values::<f64>()?, output.values::<f32>()?, |x| x as f32),
+        (_, DType::Bool) => for_number!(x.dtype, "cast", T => {
+            map(x.values::<T>()?, output.values::<u8>()?, |x| u8::from(x != T::default()));
+            Ok(())
+        })?,
+        (from, to) if !from.is_float() => for_number!(from, "cast", T => for_number!(to, "cast", U => {
+            // Integers pass through 64 bits; the sign of an unsigned 64-bit number beyond 2⁶³ is lost only among types
+            // that cannot hold it.
+            map(x.values::<T>()?, output.values::<U>()?, |x| x as i128 as U);
+            Ok(())
+        }))?,
+        (from, to) => for_real!(from, "cast", T => for_number!(to, "cast", U => {
+            map(x.values::<T>()?, output.values::<U>()?, |x| x as U);
+            Ok(())
+        }))?,
+    }
+    Ok(())
+}
+
+/// The elements as `f64`, whatever their type.
+pub(crate) fn to_f64(dtype: DType, bytes: &[u8]) -> Vec<f64> {
+    let view = View { dtype, shape: &[], bytes };
+    let wide: Result<Vec<f64>, RunErrorKind> = for_number!(dtype, "cast", T => {
+        view.values::<T>().map(|values| values.iter().map(|&x| Arithmetic::to_f64(x)).collect())
+    });
+    wide.unwrap_or_default()
+}

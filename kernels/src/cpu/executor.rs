@@ -1,0 +1,357 @@
+//! Holds the memory of a plan and runs its steps.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lrpc_ir::graph::Absorbed;
+use lrpc_ir::plan::{BufferId, KernelCall, Place, Plan, PlanInput, Step};
+
+use super::arena::{Memory, roots};
+use super::finite::{Content, content};
+use super::fused::Program;
+use super::source::literal_bytes;
+use crate::error::{RunError, RunErrorKind};
+use crate::memory::AlignedBytes;
+use crate::tensor::{Tensor, byte_count};
+use crate::weights::{WeightBytes, WeightSource, load};
+
+/// When numbers are checked for NaN and infinity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CheckFinite {
+    /// The results; where one is not finite, the run is repeated to find the step that is to blame.
+    #[default]
+    Results,
+    /// What every step writes: NaN anywhere, and infinity where no operand of the step holds one. Masks that hold −∞ may
+    /// be reported where they are made.
+    EveryStep,
+    /// Nothing.
+    Off,
+}
+
+/// How a plan is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options {
+    /// Number of threads; 0 means one per core. The numbers that come out do not depend on it.
+    pub threads: usize,
+    /// The most bytes that arena, prepared memory and weights may take together.
+    pub memory_limit: Option<u64>,
+    /// What is checked for NaN and infinity.
+    pub check_finite: CheckFinite,
+}
+
+/// What a run is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress<'a> {
+    /// Steps that are done.
+    pub done: usize,
+    /// Steps in all.
+    pub total: usize,
+    /// ONNX name of the operation that comes next.
+    pub label: &'a str,
+}
+
+/// The sums of one line of the ledger.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LedgerSums {
+    /// ONNX name of the operation.
+    pub site: String,
+    /// The rule.
+    pub rule: String,
+    /// What came in.
+    pub input: f64,
+    /// What went out.
+    pub output: f64,
+    /// Sum of the absolute values of all that came in and went out: the scale on which the line closes.
+    pub scale: f64,
+    /// What was absorbed, term by term.
+    pub absorbed: Vec<(Absorbed, f64)>,
+}
+
+/// What a run gives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// The results by name.
+    pub results: BTreeMap<String, Tensor>,
+    /// The ledger, in the plan's order; empty without audit.
+    pub ledger: Vec<LedgerSums>,
+}
+
+/// A plan with its memory, ready to run.
+pub struct Executor<'w> {
+    plan: Arc<Plan>,
+    memory: Memory<'w>,
+    programs: Vec<Option<Program>>,
+    pool: rayon::ThreadPool,
+    check_finite: CheckFinite,
+}
+
+/// Called before each step.
+type OnProgress<'a> = Option<&'a mut (dyn FnMut(Progress<'_>) + Send)>;
+
+impl<'w> Executor<'w> {
+    /// Takes memory, reads the weights and runs what depends on them alone.
+    ///
+    /// # Errors
+    /// A memory limit that is too low (found before anything is allocated), weights that cannot be read, and whatever the
+    /// prepare steps meet.
+    pub fn new(plan: Arc<Plan>, weights: &'w dyn WeightSource, options: Options) -> Result<Executor<'w>, RunError> {
+        check_ids(&plan)?;
+        let roots = roots(&plan)?;
+        let needed = memory_needed(&plan)?;
+        if let Some(limit) = options.memory_limit.filter(|limit| needed > *limit) {
+            return Err(RunErrorKind::Memory { needed, limit }.into());
+        }
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(options.threads)
+            .build()
+            .map_err(|error| RunErrorKind::Threads { threads: options.threads, reason: error.to_string() })?;
+        let take = |bytes| AlignedBytes::zeroed(bytes).ok_or(RunErrorKind::Memory { needed, limit: 0 });
+        let memory = Memory {
+            roots,
+            weights: read_weights(&plan, weights)?,
+            constants: constants(&plan)?,
+            prepared: take(plan.prepared_bytes)?,
+            arena: take(plan.arena_bytes)?,
+        };
+        let prepare = compile(&plan, &memory, &plan.prepare)?;
+        let programs = compile(&plan, &memory, &plan.steps)?;
+        let mut executor = Executor { plan, memory, programs, pool, check_finite: options.check_finite };
+        let plan = executor.plan.clone();
+        let every = options.check_finite == CheckFinite::EveryStep;
+        let blame = if every { Blame::BOTH } else { Blame::default() };
+        let memory = &mut executor.memory;
+        executor.pool.install(|| run_steps(&plan, &plan.prepare, &prepare, memory, &[], blame, None))?;
+        Ok(executor)
+    }
+
+    /// Bytes that the executor holds: arena, prepared memory, and weights that could not be used where they lie.
+    pub fn memory_bytes(&self) -> usize {
+        let weights: usize = self.memory.weights.iter().map(WeightBytes::owned).sum();
+        weights + self.plan.arena_bytes + self.plan.prepared_bytes
+    }
+
+    /// Runs the plan on `inputs`, by ONNX name; names that the plan does not use are ignored. `progress` is called before
+    /// each step.
+    ///
+    /// # Errors
+    /// Inputs that are missing, of the wrong type or shape, or hold NaN; indices out of range; and numbers that are not
+    /// finite, as far as they are checked.
+    pub fn run(&mut self, inputs: &BTreeMap<String, Tensor>, progress: OnProgress<'_>) -> Result<Outcome, RunError> {
+        let Executor { plan, memory, programs, pool, check_finite } = self;
+        pool.install(|| {
+            let given = plan.inputs.iter().map(|input| input_bytes(plan, input, inputs));
+            let given = given.collect::<Result<Vec<WeightBytes<'_>>, RunErrorKind>>()?;
+            let given: Vec<&[u8]> = given.iter().map(WeightBytes::as_slice).collect();
+            let blame = if *check_finite == CheckFinite::EveryStep { Blame::BOTH } else { Blame::default() };
+            run_steps(plan, &plan.steps, programs, memory, &given, blame, progress)?;
+            if *check_finite != CheckFinite::Off
+                && let Some((name, found)) = worst_result(plan, memory, &given)
+            {
+                let blame = Blame { nan: found.nan, infinity: !found.nan };
+                run_steps(plan, &plan.steps, programs, memory, &given, blame, None)?;
+                let what = found.worst().unwrap_or_default();
+                return Err(RunErrorKind::Numeric { what, value: name.to_string() }.into());
+            }
+            Ok(Outcome { results: results(plan, memory, &given)?, ledger: ledger(plan, memory, &given)? })
+        })
+    }
+}
+
+/// Which numbers end a run.
+#[derive(Debug, Clone, Copy, Default)]
+struct Blame {
+    nan: bool,
+    /// Only where no operand holds one.
+    infinity: bool,
+}
+
+impl Blame {
+    const BOTH: Blame = Blame { nan: true, infinity: true };
+}
+
+fn run_steps(
+    plan: &Plan,
+    steps: &[Step],
+    programs: &[Option<Program>],
+    memory: &mut Memory<'_>,
+    inputs: &[&[u8]],
+    blame: Blame,
+    mut progress: OnProgress<'_>,
+) -> Result<(), RunError> {
+    for (done, (step, program)) in steps.iter().zip(programs).enumerate() {
+        if let Some(progress) = &mut progress {
+            progress(Progress { done, total: steps.len(), label: &step.label });
+        }
+        let before = if blame.infinity { contents(plan, memory, &step.inputs, inputs) } else { Content::default() };
+        run_step(plan, step, program.as_ref(), memory, inputs).map_err(|kind| at_step(plan, step, kind))?;
+        if blame.nan || blame.infinity {
+            for output in &step.outputs {
+                let found = contents(plan, memory, &[*output], inputs);
+                let blamed = Content {
+                    nan: found.nan && blame.nan,
+                    infinity: found.infinity && blame.infinity && !before.infinity,
+                };
+                if let Some(what) = blamed.worst() {
+                    let value = plan.buffer(*output).name.clone();
+                    return Err(at_step(plan, step, RunErrorKind::Numeric { what, value }));
+                }
+            }
+        }
+        if cfg!(debug_assertions) {
+            step.frees.iter().for_each(|freed| memory.poison(*freed));
+        }
+    }
+    Ok(())
+}
+
+fn run_step(
+    plan: &Plan,
+    step: &Step,
+    program: Option<&Program>,
+    memory: &mut Memory<'_>,
+    inputs: &[&[u8]],
+) -> Result<(), RunErrorKind> {
+    if super::only_renames(step)
+        && let ([from], [to]) = (step.inputs.as_slice(), step.outputs.as_slice())
+        && memory.roots[from.0 as usize] == memory.roots[to.0 as usize]
+    {
+        return Ok(());
+    }
+    let (operands, mut outputs) = memory.borrow(plan, step, inputs)?;
+    super::call(step, program, &operands, &mut outputs)
+}
+
+fn at_step(plan: &Plan, step: &Step, kind: RunErrorKind) -> RunError {
+    let describe = |id: &BufferId| format!("{}{:?}", plan.buffer(*id).dtype, plan.buffer(*id).shape);
+    RunError { kind, step: Some(step.label.clone()), operands: step.inputs.iter().map(describe).collect() }
+}
+
+fn contents(plan: &Plan, memory: &Memory<'_>, buffers: &[BufferId], inputs: &[&[u8]]) -> Content {
+    let look = |id: &BufferId| content(plan.buffer(*id).dtype, memory.read(*id, inputs).unwrap_or_default());
+    buffers.iter().map(look).fold(Content::default(), Content::join)
+}
+
+fn worst_result<'p>(plan: &'p Plan, memory: &Memory<'_>, inputs: &[&[u8]]) -> Option<(&'p str, Content)> {
+    let look = |(name, id): &'p (String, BufferId)| (name.as_str(), contents(plan, memory, &[*id], inputs));
+    let bad: Vec<(&str, Content)> =
+        plan.results.iter().map(look).filter(|(_, found)| found.worst().is_some()).collect();
+    bad.iter().find(|(_, found)| found.nan).or(bad.first()).copied()
+}
+
+fn check_ids(plan: &Plan) -> Result<(), RunErrorKind> {
+    let steps = plan.prepare.iter().chain(&plan.steps);
+    let of_steps = steps.flat_map(|step| step.inputs.iter().chain(&step.outputs).chain(&step.frees));
+    let of_inputs =
+        plan.inputs.iter().map(|input| &input.buffer).chain(plan.weights.iter().map(|weight| &weight.buffer));
+    let of_ledger = plan.ledger.iter().flat_map(|line| {
+        let absorbed = line.absorbed.iter().map(|(_, id)| id);
+        line.input.iter().chain(&line.output).chain(&line.scale).chain(absorbed)
+    });
+    let of_results = plan.results.iter().map(|(_, id)| id);
+    let mut all = of_steps.chain(of_inputs).chain(of_ledger).chain(of_results);
+    match all.find(|id| id.0 as usize >= plan.buffers.len()) {
+        Some(id) => Err(RunErrorKind::plan(format!("there is no buffer {}", id.0))),
+        None => Ok(()),
+    }
+}
+
+/// Bytes of arena, prepared memory and all weights.
+fn memory_needed(plan: &Plan) -> Result<u64, RunErrorKind> {
+    let mut needed = plan.arena_bytes as u64;
+    let mut add = |bytes: Option<usize>| {
+        let sum = bytes.and_then(|bytes| needed.checked_add(bytes as u64));
+        sum.map(|sum| needed = sum).ok_or_else(|| RunErrorKind::plan("more bytes than can be counted"))
+    };
+    add(Some(plan.prepared_bytes))?;
+    for weight in &plan.weights {
+        let buffer = plan.buffer(weight.buffer);
+        add(byte_count(buffer.dtype, &buffer.shape))?;
+    }
+    Ok(needed)
+}
+
+fn read_weights<'w>(plan: &Plan, source: &'w dyn WeightSource) -> Result<Vec<WeightBytes<'w>>, RunErrorKind> {
+    let read = |weight: &lrpc_ir::plan::PlanWeight| {
+        let buffer = plan.buffer(weight.buffer);
+        let bytes = source.weight(&weight.name, weight.sidecar);
+        let loaded = bytes.and_then(|bytes| load(bytes, weight.dtype, buffer.dtype, buffer.elements()));
+        loaded.map_err(|reason| RunErrorKind::Weight { name: weight.name.clone(), reason })
+    };
+    plan.weights.iter().map(read).collect()
+}
+
+fn constants(plan: &Plan) -> Result<Vec<AlignedBytes>, RunErrorKind> {
+    let mut constants = Vec::new();
+    for buffer in &plan.buffers {
+        if let Place::Constant(literal) = &buffer.place {
+            constants.push(literal_bytes(literal, buffer.dtype, buffer.elements())?);
+        }
+    }
+    Ok(constants)
+}
+
+/// The programs of the fused steps.
+fn compile(plan: &Plan, memory: &Memory<'_>, steps: &[Step]) -> Result<Vec<Option<Program>>, RunError> {
+    let root = |id: &BufferId| &memory.roots[id.0 as usize];
+    let compile = |step: &Step| {
+        let KernelCall::Fused(graph) = &step.call else { return Ok(None) };
+        let shared = |input: &BufferId| step.outputs.iter().any(|output| root(output) == root(input));
+        let in_place: Vec<bool> = step.inputs.iter().map(shared).collect();
+        let program = Program::compile(graph, plan.precision, &in_place);
+        program.map(Some).map_err(|kind| at_step(plan, step, kind))
+    };
+    steps.iter().map(compile).collect()
+}
+
+/// An input's bytes in their storage type.
+fn input_bytes<'a>(
+    plan: &Plan,
+    input: &PlanInput,
+    given: &'a BTreeMap<String, Tensor>,
+) -> Result<WeightBytes<'a>, RunErrorKind> {
+    let buffer = plan.buffer(input.buffer);
+    let fail = |reason: String| RunErrorKind::Input { name: input.name.clone(), reason };
+    let tensor = given.get(&input.name).ok_or_else(|| fail("is missing".into()))?;
+    if tensor.shape() != buffer.shape {
+        return Err(fail(format!("has shape {:?}, expected {:?}", tensor.shape(), buffer.shape)));
+    }
+    if tensor.dtype() != input.dtype && tensor.dtype() != buffer.dtype {
+        return Err(fail(format!("holds {}, expected {}", tensor.dtype(), input.dtype)));
+    }
+    let bytes = load(Cow::Borrowed(tensor.bytes()), tensor.dtype(), buffer.dtype, buffer.elements()).map_err(fail)?;
+    if content(buffer.dtype, bytes.as_slice()).nan {
+        return Err(fail("holds NaN".into()));
+    }
+    Ok(bytes)
+}
+
+fn results(plan: &Plan, memory: &Memory<'_>, inputs: &[&[u8]]) -> Result<BTreeMap<String, Tensor>, RunErrorKind> {
+    let mut results = BTreeMap::new();
+    for (name, id) in &plan.results {
+        let buffer = plan.buffer(*id);
+        let bytes = memory.read(*id, inputs).unwrap_or_default();
+        let tensor = Tensor::new(buffer.dtype, &buffer.shape, bytes).map_err(RunErrorKind::Plan)?;
+        results.insert(name.clone(), tensor);
+    }
+    Ok(results)
+}
+
+fn ledger(plan: &Plan, memory: &Memory<'_>, inputs: &[&[u8]]) -> Result<Vec<LedgerSums>, RunErrorKind> {
+    let number = |id: &BufferId| {
+        let bytes = memory.read(*id, inputs).and_then(|bytes| bytes.try_into().ok()).map(f64::from_ne_bytes);
+        bytes.ok_or_else(|| RunErrorKind::plan(format!("{} is no sum", plan.buffer(*id).name)))
+    };
+    let sum = |ids: &[BufferId]| ids.iter().map(number).sum::<Result<f64, RunErrorKind>>();
+    let line_of = |line: &lrpc_ir::plan::PlanLedgerLine| {
+        Ok(LedgerSums {
+            site: line.site.clone(),
+            rule: line.rule.clone(),
+            input: sum(&line.input)?,
+            output: sum(&line.output)?,
+            scale: sum(&line.scale)?,
+            absorbed: line.absorbed.iter().map(|(kind, id)| Ok((*kind, number(id)?))).collect::<Result<_, _>>()?,
+        })
+    };
+    plan.ledger.iter().map(line_of).collect()
+}

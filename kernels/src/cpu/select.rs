@@ -1,0 +1,158 @@
+//! Choice of elements by index or by value.
+
+use lrpc_ir::DType;
+use lrpc_ir::ops::Select;
+use rayon::prelude::*;
+
+use super::view::{View, ViewMut, around, count, ensure, for_number, operands};
+use crate::error::RunErrorKind;
+use crate::memory::Plain;
+
+/// Chooses elements of the operands.
+pub(super) fn run(op: &Select, inputs: &[View<'_>], output: &mut ViewMut<'_>) -> Result<(), RunErrorKind> {
+    match op {
+        Select::Gather { axis } => {
+            let [x, index] = operands(inputs)?;
+            gather(*axis, x, index, output)
+        }
+        Select::ScatterAdd { axis, .. } => {
+            let [x, index] = operands(inputs)?;
+            let (outer, size, inner) = around(output.shape, *axis)?;
+            let index = indices(index, size)?;
+            ensure(x.len() == outer * index.len() * inner && x.dtype == output.dtype, "slices that fit the result")?;
+            for_number!(x.dtype, op.mnemonic(), T => {
+                scatter_add::<T>(x.values()?, &index, size * inner, inner, output.values()?);
+                Ok(())
+            })
+        }
+        Select::ArgMax { axis } | Select::ArgMin { axis } => {
+            let [x] = operands(inputs)?;
+            let (outer, length, inner) = around(x.shape, *axis)?;
+            ensure(output.dtype == DType::I64 && count(output.shape) == outer * inner, "indices as i64")?;
+            if length == 0 && !output.bytes.is_empty() {
+                return Err(RunErrorKind::Index { index: 0, size: 0 });
+            }
+            let largest = matches!(op, Select::ArgMax { .. });
+            for_number!(x.dtype, op.mnemonic(), T => {
+                winners::<T>(x.values()?, length, inner, largest, output.values()?);
+                Ok(())
+            })
+        }
+        Select::OneHot { .. } => {
+            let [index] = operands(inputs)?;
+            let depth = *output.shape.last().ok_or_else(|| RunErrorKind::plan("a one_hot has an axis"))?;
+            let index = raw_indices(index)?;
+            ensure(count(output.shape) == index.len() * depth, "one row per index")?;
+            for_number!(output.dtype, op.mnemonic(), T => {
+                let output = output.values::<T>()?;
+                output.fill(T::default());
+                for (row, index) in index.iter().enumerate() {
+                    if let Some(place) = usize::try_from(*index).ok().filter(|&place| place < depth) {
+                        output[row * depth + place] = 1 as T;
+                    }
+                }
+                Ok(())
+            })
+        }
+    }
+}
+
+fn raw_indices(index: &View<'_>) -> Result<Vec<i64>, RunErrorKind> {
+    match index.dtype {
+        DType::I64 => Ok(index.values::<i64>()?.to_vec()),
+        DType::I32 => Ok(index.values::<i32>()?.iter().map(|&index| index.into()).collect()),
+        other => Err(RunErrorKind::dtype("index", other)),
+    }
+}
+
+/// The indices along an axis of length `size`; negative ones count from its end.
+fn indices(index: &View<'_>, size: usize) -> Result<Vec<usize>, RunErrorKind> {
+    let length = size as i64;
+    let resolve = |index: i64| {
+        let place = if index < 0 { index.checked_add(length) } else { Some(index) };
+        let place = place.and_then(|place| usize::try_from(place).ok()).filter(|&place| place < size);
+        place.ok_or(RunErrorKind::Index { index, size })
+    };
+    raw_indices(index)?.into_iter().map(resolve).collect()
+}
+
+fn gather(axis: usize, x: &View<'_>, index: &View<'_>, output: &mut ViewMut<'_>) -> Result<(), RunErrorKind> {
+    let (outer, size, inner) = around(x.shape, axis)?;
+    let index = indices(index, size)?;
+    let row = inner * x.dtype.size();
+    ensure(x.dtype == output.dtype && output.bytes.len() == outer * index.len() * row, "slices that fill the result")?;
+    if output.bytes.is_empty() {
+        return Ok(());
+    }
+    output.bytes.par_chunks_mut(row).enumerate().for_each(|(slice, output)| {
+        let source = slice / index.len() * size + index[slice % index.len()];
+        output.copy_from_slice(&x.bytes[source * row..(source + 1) * row]);
+    });
+    Ok(())
+}
+
+/// Numbers that can be added; integers wrap.
+trait Summand: Plain {
+    fn plus(self, other: Self) -> Self;
+    fn is_nan(self) -> bool;
+}
+
+macro_rules! summand {
+    ($($number:ident $add:expr, $nan:expr;)*) => {$(
+        impl Summand for $number {
+            #[inline(always)]
+            fn plus(self, other: $number) -> $number { $add(self, other) }
+            #[inline(always)]
+            fn is_nan(self) -> bool { $nan(self) }
+        }
+    )*};
+}
+
+summand! {
+    f32 |a, b| a + b, f32::is_nan;
+    f64 |a, b| a + b, f64::is_nan;
+    i8 i8::wrapping_add, |_| false;
+    i16 i16::wrapping_add, |_| false;
+    i32 i32::wrapping_add, |_| false;
+    i64 i64::wrapping_add, |_| false;
+    u8 u8::wrapping_add, |_| false;
+    u16 u16::wrapping_add, |_| false;
+    u32 u32::wrapping_add, |_| false;
+    u64 u64::wrapping_add, |_| false;
+}
+
+/// Slices are added in the order of the index, so that sums of equal indices have one order.
+fn scatter_add<T: Summand>(x: &[T], index: &[usize], whole: usize, inner: usize, output: &mut [T]) {
+    if whole == 0 {
+        return;
+    }
+    output.par_chunks_mut(whole).enumerate().for_each(|(outer, output)| {
+        output.fill(T::default());
+        for (position, place) in index.iter().enumerate() {
+            let source = (outer * index.len() + position) * inner;
+            let target = &mut output[place * inner..(place + 1) * inner];
+            target.iter_mut().zip(&x[source..source + inner]).for_each(|(slot, value)| *slot = slot.plus(*value));
+        }
+    });
+}
+
+/// The first largest (or smallest) element's index; NaN wins over numbers, as in NumPy.
+fn winners<T: Summand>(x: &[T], length: usize, inner: usize, largest: bool, output: &mut [i64]) {
+    if inner == 0 {
+        return;
+    }
+    output.par_chunks_mut(inner).enumerate().for_each(|(outer, output)| {
+        for (column, slot) in output.iter_mut().enumerate() {
+            let element = |place: usize| x[(outer * length + place) * inner + column];
+            let (mut best, mut winner) = (element(0), 0);
+            for place in 1..length {
+                let value = element(place);
+                let better = if largest { value > best } else { value < best };
+                if (better || value.is_nan()) && !best.is_nan() {
+                    (best, winner) = (value, place);
+                }
+            }
+            *slot = winner as i64;
+        }
+    });
+}
