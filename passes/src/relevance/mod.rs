@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 
 use lrpc_ir::graph::{CompositeUse, Graph, GraphResult, LedgerLine, NodeId, Value};
 use lrpc_ir::ops::{Binary, Class, Elementwise, Op};
-use lrpc_ir::{Diagnostic, Diagnostics};
+use lrpc_ir::{Diagnostic, DiagnosticKind, Diagnostics};
 
 use builder::{Built, RelevanceBuilder, site_name};
 use composite::{Choice, Composite, Quantity, Subject};
@@ -145,7 +145,7 @@ impl Walk<'_> {
         if let Some(&output) = unreachable {
             let names: Vec<&str> = self.wrt.iter().map(|&value| graph.name(value)).collect();
             let message = format!("`{}` does not depend on {}", graph.name(output), names.join(", "));
-            return Err(Diagnostic::new(message).help("name other tensors with --wrt or another --target").into());
+            return Err(Diagnostic::request(message).help("name other tensors with --wrt or another --target").into());
         }
         let needed: HashSet<NodeId> = graph.post_order(explained.iter().copied()).into_iter().collect();
         let (mut steps, mut applications, mut missing) = (Vec::new(), Vec::new(), Vec::new());
@@ -309,7 +309,7 @@ impl Walk<'_> {
             b.begin(value, "result");
             let name = b.graph().name(value).to_string();
             let Some(&arrival) = relevance.get(&value) else {
-                return Err(Diagnostic::new(format!("no relevance arrives at `{name}`"))
+                return Err(Diagnostic::request(format!("no relevance arrives at `{name}`"))
                     .help("the explained output does not depend on it, or its way is cut by a rule"));
             };
             let result = match (self.composite.result, arrival.carrier) {
@@ -329,6 +329,7 @@ impl Walk<'_> {
 
 fn no_rule(subject: &Subject, composite: &str) -> Diagnostic {
     Diagnostic::new(format!("composite `{composite}` has no rule for `{}` (class {})", subject.op, subject.class))
+        .of_kind(DiagnosticKind::NoRule)
         .at(subject.name)
         .help("choose another composite, or name a rule for it in a composite file of your own")
 }
