@@ -117,7 +117,7 @@ pub fn default_tensors(graph: &Graph) -> Result<Vec<Value>, Diagnostic> {
         }
     }
     if tensors.is_empty() {
-        return Err(Diagnostic::new("the model has no floating-point input and no embedding")
+        return Err(Diagnostic::request("the model has no floating-point input and no embedding")
             .help("name the tensors to explain with --wrt"));
     }
     Ok(tensors)

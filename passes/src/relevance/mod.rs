@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 
 use lrpc_ir::graph::{CompositeUse, Graph, GraphResult, LedgerLine, NodeId, Value};
 use lrpc_ir::ops::{Binary, Class, Elementwise, Op};
-use lrpc_ir::{Diagnostic, Diagnostics};
+use lrpc_ir::{Diagnostic, DiagnosticKind, Diagnostics};
 
 use builder::{Built, RelevanceBuilder, site_name};
 use composite::{Choice, Composite, Quantity, Subject};
@@ -144,7 +144,7 @@ impl Walk<'_> {
         if let Some(&output) = explained.iter().find(|output| !active.contains(output)) {
             let names: Vec<&str> = self.wrt.iter().map(|&value| graph.name(value)).collect();
             let message = format!("`{}` does not depend on {}", graph.name(output), names.join(", "));
-            return Err(Diagnostic::new(message).help("name other tensors with --wrt or another --target").into());
+            return Err(Diagnostic::request(message).help("name other tensors with --wrt or another --target").into());
         }
         let needed: HashSet<NodeId> = graph.post_order(explained.iter().copied()).into_iter().collect();
         let (mut steps, mut applications, mut missing) = (Vec::new(), Vec::new(), Vec::new());
@@ -332,6 +332,7 @@ impl Walk<'_> {
 
 fn no_rule(subject: &Subject, composite: &str) -> Diagnostic {
     Diagnostic::new(format!("composite `{composite}` has no rule for `{}` (class {})", subject.op, subject.class))
+        .of_kind(DiagnosticKind::NoRule)
         .at(subject.name)
         .help("choose another composite, or name a rule for it in a composite file of your own")
 }
