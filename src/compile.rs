@@ -109,7 +109,8 @@ fn composite(text: &str) -> Result<Composite, Diagnostics> {
     if !text.ends_with(".toml") {
         return Composite::named(text);
     }
-    let unreadable = |error: &dyn std::fmt::Display| Diagnostic::new(format!("--rules {text}: cannot be read: {error}"));
+    let unreadable =
+        |error: &dyn std::fmt::Display| Diagnostic::new(format!("--rules {text}: cannot be read: {error}"));
     let size = std::fs::metadata(text).map_err(|error| unreadable(&error))?.len();
     if size > MAX_COMPOSITE_BYTES {
         return Err(unreadable(&format!("it has {size} bytes, the limit is {MAX_COMPOSITE_BYTES}")).into());
@@ -157,8 +158,11 @@ fn unknown_tensor(imported: &Imported, pattern: &str) -> Diagnostic {
     let message = format!("--wrt {pattern}: the model computes no tensor of that name");
     let last = pattern.rsplit(['/', '.']).find(|part| !part.is_empty()).unwrap_or(pattern).to_lowercase();
     let activations = || imported.values.iter().filter(|(_, value)| is_activation(&imported.graph, **value));
-    let alike: Vec<&str> =
-        activations().map(|(name, _)| name.as_str()).filter(|name| name.to_lowercase().contains(&last)).take(5).collect();
+    let alike: Vec<&str> = activations()
+        .map(|(name, _)| name.as_str())
+        .filter(|name| name.to_lowercase().contains(&last))
+        .take(5)
+        .collect();
     if alike.is_empty() {
         let some: Vec<&str> = activations().map(|(name, _)| name.as_str()).take(5).collect();
         return Diagnostic::request(message).help(format!("some that it computes: {}", some.join(", ")));

@@ -254,11 +254,7 @@ pub fn dtype_of(dtype: data::DType) -> DType {
 }
 
 /// The tensor in the element type `wanted`, and what was lost on the way.
-fn convert(
-    tensor: &data::Tensor,
-    wanted: DType,
-    keep_f64: bool,
-) -> Result<(kernels::Tensor, Option<String>), String> {
+fn convert(tensor: &data::Tensor, wanted: DType, keep_f64: bool) -> Result<(kernels::Tensor, Option<String>), String> {
     let given = dtype_of(tensor.dtype());
     let make = |dtype, bytes: &[u8]| kernels::Tensor::new(dtype, tensor.shape(), bytes);
     if given == wanted {

@@ -1,5 +1,7 @@
 //! Imports whole models: every CNN of the shared model zoo, exported in two ways.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +15,7 @@ const MODELS: [&str; 2] = ["mnist_vgg_cnn.onnx", "efficientnet_lite0_f16.onnx"];
 
 /// The folder named by `LRPC_SHARED`, else `../shared` beside the repository. `None` is said aloud, past the capture
 /// of the test harness.
+#[allow(clippy::explicit_write, reason = "the harness would swallow what is printed")]
 fn shared() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
     let folder = std::env::var_os("LRPC_SHARED").map_or(beside, PathBuf::from);

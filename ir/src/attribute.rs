@@ -20,6 +20,19 @@ pub enum Attribute {
     List(Vec<Attribute>),
 }
 
+impl Attribute {
+    /// The value as a floating-point number, however it is spelled.
+    pub fn number(&self) -> Option<Float> {
+        match self {
+            Attribute::Float(value) => Some(*value),
+            Attribute::Dim(Dim::Known(value)) => Some(Float(*value as f64)),
+            Attribute::Word(word) if word == "inf" => Some(Float(f64::INFINITY)),
+            Attribute::Word(word) if word == "nan" => Some(Float(f64::NAN)),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Attribute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -167,11 +180,7 @@ impl AttributeReader {
     pub fn float_or(&mut self, key: &str, default: Option<f64>) -> Result<Float, String> {
         match self.take(key) {
             None => Self::required(default, key).map(Float),
-            Some(Attribute::Float(value)) => Ok(value),
-            Some(Attribute::Dim(Dim::Known(value))) => Ok(Float(value as f64)),
-            Some(Attribute::Word(word)) if word == "inf" => Ok(Float(f64::INFINITY)),
-            Some(Attribute::Word(word)) if word == "nan" => Ok(Float(f64::NAN)),
-            Some(other) => Err(format!("attribute `{key}` must be a number, not {other}")),
+            Some(given) => given.number().ok_or_else(|| format!("attribute `{key}` must be a number, not {given}")),
         }
     }
 
@@ -213,12 +222,9 @@ impl AttributeReader {
     pub fn floats_or_empty(&mut self, key: &str) -> Result<Vec<Float>, String> {
         let Some(attribute) = self.take(key) else { return Ok(Vec::new()) };
         let Attribute::List(items) = attribute else { return Err(format!("attribute `{key}` must be a list")) };
-        let number = |item| match item {
-            Attribute::Float(value) => Ok(value),
-            Attribute::Dim(Dim::Known(value)) => Ok(Float(value as f64)),
-            other => Err(format!("attribute `{key}` must hold numbers, not {other}")),
-        };
-        items.into_iter().map(number).collect()
+        let number =
+            |item: &Attribute| item.number().ok_or_else(|| format!("attribute `{key}` must hold numbers, not {item}"));
+        items.iter().map(number).collect()
     }
 
     /// One value per axis, as [`Attributes::per_axis`] writes them.

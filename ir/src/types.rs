@@ -161,9 +161,16 @@ impl fmt::Display for TensorType {
 #[derive(Clone, Copy)]
 pub struct Float(pub f64);
 
+impl Float {
+    /// Equal numbers have equal bits; there is one NaN, and two zeros.
+    fn bits(self) -> u64 {
+        if self.0.is_nan() { f64::NAN.to_bits() } else { self.0.to_bits() }
+    }
+}
+
 impl PartialEq for Float {
     fn eq(&self, other: &Float) -> bool {
-        self.0.to_bits() == other.0.to_bits()
+        self.bits() == other.bits()
     }
 }
 
@@ -171,7 +178,7 @@ impl Eq for Float {}
 
 impl Hash for Float {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.to_bits().hash(state);
+        self.bits().hash(state);
     }
 }
 

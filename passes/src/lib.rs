@@ -16,3 +16,5 @@ pub mod compile;
 pub mod manager;
 pub mod relevance;
 pub mod rules;
+#[cfg(test)]
+mod testing;

@@ -50,15 +50,16 @@ impl<'a> Audit<'a> {
 
     /// What does not add up, in words.
     pub(super) fn verdict(&self) -> String {
-        let open: Vec<&str> = self
-            .lines
-            .iter()
-            .filter(|line| !self.line_closes(line))
-            .map(|line| line.sums.site.as_str())
-            .collect();
+        let open: Vec<&str> =
+            self.lines.iter().filter(|line| !self.line_closes(line)).map(|line| line.sums.site.as_str()).collect();
         let some = open.iter().take(5).copied().collect::<Vec<_>>().join(", ");
         let more = if open.len() > 5 { ", …" } else { "" };
-        format!("audit: {} of {} lines do not close within {:e}: {some}{more}", open.len(), self.lines.len(), self.tolerance)
+        format!(
+            "audit: {} of {} lines do not close within {:e}: {some}{more}",
+            open.len(),
+            self.lines.len(),
+            self.tolerance
+        )
     }
 
     pub(super) fn table(&self) -> String {

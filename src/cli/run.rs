@@ -132,7 +132,8 @@ fn write_results(
 fn report(arguments: &Arguments, provenance: &Provenance<'_>, outcome: &RunOutcome) -> Result<Status, Error> {
     let closing = arguments.bind.audit.then(|| audit::Audit::of(&outcome.ledger, arguments.bind.precision()));
     let to_stdout = !output::is_stdout(&arguments.output);
-    let show = |text: &str| if to_stdout { output::data(text.as_bytes()) } else { Ok(output::message(text.trim_end())) };
+    let show =
+        |text: &str| if to_stdout { output::data(text.as_bytes()) } else { Ok(output::message(text.trim_end())) };
     match arguments.format {
         Format::Text => {
             totals(outcome);
@@ -171,7 +172,11 @@ pub(super) fn totals(outcome: &RunOutcome) {
 
 /// Six significant digits.
 pub(super) fn number(value: f64) -> String {
-    if value != 0.0 && (value.abs() < 1e-3 || value.abs() >= 1e7) { format!("{value:.5e}") } else { format!("{value:.6}") }
+    if value != 0.0 && (value.abs() < 1e-3 || value.abs() >= 1e7) {
+        format!("{value:.5e}")
+    } else {
+        format!("{value:.6}")
+    }
 }
 
 #[cfg(test)]

@@ -18,15 +18,31 @@ pub struct Limits {
     pub attributes: u64,
     /// Messages inside messages; a graph inside a graph takes three levels.
     pub depth: u32,
-    /// Bytes that the decoded structure may take in any case.
+    /// Fields of all messages; a number in a packed list is none.
+    pub fields: u64,
+    /// Integers in lists: elements of tensors that are not raw, and of attributes.
+    pub integers: u64,
+    /// Bytes that the decoded structure may take.
     pub decoded: u64,
-    /// Above `decoded`, how many bytes of decoded structure one byte of the file's structure may become.
+    /// Bytes that the decoded structure may take whatever the size of the file; beyond, `amplification` counts.
+    pub decoded_freely: u64,
+    /// How many bytes of decoded structure one byte of the file's structure may become.
     pub amplification: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { nodes: 1 << 20, tensors: 1 << 20, attributes: 1 << 23, depth: 64, decoded: 32 << 20, amplification: 20 }
+        Self {
+            nodes: 1 << 20,
+            tensors: 1 << 20,
+            attributes: 1 << 23,
+            depth: 64,
+            fields: 1 << 25,
+            integers: 1 << 22,
+            decoded: 1 << 30,
+            decoded_freely: 32 << 20,
+            amplification: 20,
+        }
     }
 }
 
@@ -144,6 +160,8 @@ pub(super) enum Malformed {
 /// What decoding would make of the file.
 #[derive(Default)]
 struct Counts {
+    fields: u64,
+    integers: u64,
     nodes: u64,
     tensors: u64,
     attributes: u64,
@@ -160,8 +178,8 @@ pub(super) fn check(bytes: &[u8], limits: &Limits) -> Result<(), Reason> {
     let mut scan = Scan { start: bytes.as_ptr() as usize, limits, counts: Counts::default() };
     scan.message(MODEL_PROTO, bytes, 0)?;
     let structure = (bytes.len() as u64).saturating_sub(scan.counts.raw);
-    let allowed = limits.decoded.max(structure.saturating_mul(limits.amplification));
-    scan.limit("bytes of decoded structure", scan.counts.decoded, allowed)
+    let allowed = limits.decoded_freely.max(structure.saturating_mul(limits.amplification));
+    scan.limit("bytes of decoded structure", scan.counts.decoded, allowed.min(limits.decoded))
 }
 
 struct Scan<'a> {
@@ -178,12 +196,16 @@ impl Scan<'_> {
         loop {
             let at = (bytes.as_ptr() as usize).saturating_sub(self.start).saturating_add(reader.position);
             let Some(entry) = reader.next().map_err(|malformed| reason(malformed, at))? else { return Ok(()) };
+            self.counts.fields += 1;
+            self.limit("fields", self.counts.fields, self.limits.fields)?;
+            self.limit("bytes of decoded structure", self.counts.decoded, self.limits.decoded)?;
             let Some(field) = message.fields.iter().find(|field| field.number == entry.number) else { continue };
             if let (Kind::Message(child), Value::Delimited(content)) = (field.kind, &entry.value) {
                 self.count_message(child, field.repeated)?;
                 self.message(child, content, depth.saturating_add(1))?;
             } else {
                 self.count_value(field, &entry.value).map_err(|malformed| reason(malformed, at))?;
+                self.limit("integers in lists", self.counts.integers, self.limits.integers)?;
             }
         }
     }
@@ -212,15 +234,18 @@ impl Scan<'_> {
                 self.decoded(size_of::<bytes::Bytes>() as u64, field.repeated);
                 self.counts.raw = self.counts.raw.saturating_add(bytes.len() as u64);
             }
-            (Kind::Varint(size), Value::Varint(_)) => self.decoded(size, field.repeated),
+            (Kind::Varint(size), Value::Varint(_)) => self.integers(u64::from(field.repeated), size),
             (Kind::Fixed32, Value::Fixed32) => self.decoded(4, field.repeated),
             (Kind::Fixed64, Value::Fixed64) => self.decoded(8, field.repeated),
             (Kind::Varint(size), Value::Delimited(packed)) if field.repeated => {
                 if packed.last().is_some_and(|last| *last >= 0x80) {
                     return Err(Malformed::Invalid("a packed integer has no end"));
                 }
-                let count = packed.iter().filter(|byte| **byte < 0x80).count() as u64;
-                self.decoded(count.saturating_mul(size), true);
+                // None takes more than ten bytes, so that what is far too long is not even read.
+                let fewest = packed.len() as u64 / 10;
+                let within = fewest <= self.limits.integers;
+                let count = if within { packed.iter().filter(|byte| **byte < 0x80).count() as u64 } else { fewest };
+                self.integers(count, size);
             }
             (Kind::Fixed32 | Kind::Fixed64, Value::Delimited(packed)) if field.repeated => {
                 self.decoded(packed.len() as u64, true);
@@ -228,6 +253,11 @@ impl Scan<'_> {
             _ => return Err(Malformed::Invalid("a field has a type that ONNX does not give it")),
         }
         Ok(())
+    }
+
+    fn integers(&mut self, count: u64, size: u64) {
+        self.counts.integers = self.counts.integers.saturating_add(count);
+        self.decoded(count.saturating_mul(size), true);
     }
 
     /// Counts memory of the decoded form. A vector that grows may hold twice what it needs.

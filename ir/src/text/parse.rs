@@ -10,7 +10,7 @@ use crate::graph::{
 };
 use crate::ops::source::LiteralValues;
 use crate::ops::{Control, Literal, Op, Source, WeightPlace};
-use crate::types::{DType, Float, TensorType};
+use crate::types::{DType, TensorType};
 
 /// How deep graphs may nest.
 const MAX_NESTING: usize = 16;
@@ -261,13 +261,7 @@ fn node_line(cursor: &mut Cursor) -> Result<NodeLine, String> {
 
 fn literal_of(items: Vec<Attribute>, ty: Option<&TensorType>) -> Result<Op, String> {
     let ty = ty.ok_or("a literal has a type")?.clone();
-    let float = |item: &Attribute| match item {
-        Attribute::Float(value) => Ok(*value),
-        Attribute::Dim(Dim::Known(value)) => Ok(Float(*value as f64)),
-        Attribute::Word(word) if word == "inf" => Ok(Float(f64::INFINITY)),
-        Attribute::Word(word) if word == "nan" => Ok(Float(f64::NAN)),
-        other => Err(format!("{other} is not a number")),
-    };
+    let float = |item: &Attribute| item.number().ok_or_else(|| format!("{item} is not a number"));
     let integer = |item: &Attribute| match item {
         Attribute::Dim(Dim::Known(value)) => Ok(*value),
         other => Err(format!("{other} is not an integer")),

@@ -160,7 +160,11 @@ impl Memory<'_> {
                 Root::Arena(range) => in_arena.push(range.clone()),
                 Root::Prepared(range) => in_prepared.push(range.clone()),
                 _ => {
-                    return Err(RunErrorKind::plan(format!("`{}` writes to {}", step.label, plan.buffer(*output).name)));
+                    return Err(RunErrorKind::plan(format!(
+                        "`{}` writes to {}",
+                        step.label,
+                        plan.buffer(*output).name
+                    )));
                 }
             }
         }

@@ -17,13 +17,13 @@ pub(super) fn vjp(
     cotangent: Value,
 ) -> Built<Value> {
     match op {
-        Elementwise::Unary(Unary { function: Function::Scale, parameters }) => b.scale(cotangent, parameters[0].0, "g"),
-        Elementwise::Unary(Unary { function: Function::Neg, .. }) => b.scale(cotangent, -1.0, "g"),
+        Elementwise::Unary(Unary { function: Function::Scale, parameters }) => b.scale(cotangent, parameters[0].0, "t"),
+        Elementwise::Unary(Unary { function: Function::Neg, .. }) => b.scale(cotangent, -1.0, "t"),
         Elementwise::Unary(Unary { function: Function::Shift, .. }) => Ok(cotangent),
         Elementwise::Unary(unary) => {
             let x = b.activation(site.operands[0])?;
             let slope = b.op(Op::Elementwise(Elementwise::Derivative(*unary)), &[x], "slope")?;
-            b.mul(cotangent, slope, "g")
+            b.mul(cotangent, slope, "t")
         }
         Elementwise::Binary(binary) => binary_vjp(b, site, *binary, slot, cotangent),
         Elementwise::Where => {
@@ -41,21 +41,21 @@ fn binary_vjp(b: &mut RelevanceBuilder, site: &Site, binary: Binary, slot: usize
     let other = |b: &mut RelevanceBuilder| b.activation(site.operands[1 - slot]);
     match (binary, slot) {
         (Binary::Add, _) | (Binary::Sub, 0) => Ok(cotangent),
-        (Binary::Sub, _) => b.scale(cotangent, -1.0, "g"),
+        (Binary::Sub, _) => b.scale(cotangent, -1.0, "t"),
         (Binary::Mul, _) => {
             let other = other(b)?;
-            b.mul(cotangent, other, "g")
+            b.mul(cotangent, other, "t")
         }
         (Binary::Div, 0) => {
             let other = other(b)?;
-            b.binary(Binary::Div, cotangent, other, "g")
+            b.binary(Binary::Div, cotangent, other, "t")
         }
         (Binary::Div, _) => {
             // d(a/b)/db = −(a/b)/b.
             let (y, divisor) = (b.activation(site.output)?, b.activation(site.operands[1])?);
             let slope = b.binary(Binary::Div, y, divisor, "slope")?;
-            let product = b.mul(cotangent, slope, "g")?;
-            b.scale(product, -1.0, "g")
+            let product = b.mul(cotangent, slope, "t")?;
+            b.scale(product, -1.0, "t")
         }
         (Binary::Min | Binary::Max, _) => {
             let won = wins(b, site, binary)?;
@@ -63,7 +63,7 @@ fn binary_vjp(b: &mut RelevanceBuilder, site: &Site, binary: Binary, slot: usize
         }
         (Binary::Prelu, 0) => {
             let slope = prelu_slope(b, site)?;
-            b.mul(cotangent, slope, "g")
+            b.mul(cotangent, slope, "t")
         }
         (Binary::Pow, 0) => pow_slope(b, site, cotangent),
         _ => Err(Diagnostic::new(format!("`{}` has no derivative there", site.op.mnemonic()))),
@@ -82,7 +82,7 @@ fn pow_slope(b: &mut RelevanceBuilder, site: &Site, cotangent: Value) -> Built<V
     let lower = b.unary(Unary::with(Function::Shift, -1.0), exponent, "exponent")?;
     let power = b.binary(Binary::Pow, x, lower, "power")?;
     let slope = b.mul(power, exponent, "slope")?;
-    b.mul(cotangent, slope, "g")
+    b.mul(cotangent, slope, "t")
 }
 
 /// Where the first operand is the minimum or maximum; it wins ties.
@@ -97,5 +97,5 @@ pub(crate) fn mask(b: &mut RelevanceBuilder, condition: Value, value: Value, sid
     let TensorType { dtype, shape } = b.ty(value);
     let zero = b.filled(0.0, dtype, &shape)?;
     let operands = if side { [condition, value, zero] } else { [condition, zero, value] };
-    b.op(Op::Elementwise(Elementwise::Where), &operands, "g")
+    b.op(Op::Elementwise(Elementwise::Where), &operands, "masked")
 }

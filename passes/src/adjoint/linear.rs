@@ -15,7 +15,7 @@ pub(super) fn vjp(b: &mut RelevanceBuilder, site: &Site, op: &Linear, slot: usiz
     }
     let other = b.activation(site.operands[1 - slot])?;
     let ty = b.ty(site.operands[slot]);
-    transpose(b, op, slot, &ty, other, cotangent, "g")
+    transpose(b, op, slot, &ty, other, cotangent, "t")
 }
 
 /// VJP of `op` with respect to its operand `slot` of type `ty`, where `other` is the other operand.

@@ -59,14 +59,14 @@ pub(crate) fn spread_back(b: &mut RelevanceBuilder, site: &Site, op: &Reduce, co
     for &axis in &op.axes {
         kept[axis] = Dim::Known(1);
     }
-    let kept = b.reshape(cotangent, &kept, "g")?;
-    b.broadcast(kept, &shape, "g")
+    let kept = b.reshape(cotangent, &kept, "t")?;
+    b.broadcast(kept, &shape, "t")
 }
 
 /// `x / count` for a count that may be symbolic.
 fn divide_by(b: &mut RelevanceBuilder, x: Value, count: &Dim) -> Built<Value> {
     if let Dim::Known(count) = count {
-        return b.scale(x, 1.0 / (*count as f64), "g");
+        return b.scale(x, 1.0 / (*count as f64), "t");
     }
     // The mean of a tensor of `count` ones along a new axis, scaled by sum: 1/count as mean of a one-hot row.
     let ty = b.ty(x);
@@ -81,11 +81,11 @@ fn divide_by(b: &mut RelevanceBuilder, x: Value, count: &Dim) -> Built<Value> {
         b.op(Op::Select(lrpc_ir::ops::Select::OneHot { depth: count.clone(), dtype: ty.dtype }), &[index], "one")?;
     let share = b.op(Op::Reduce(Reduce { kind: ReduceKind::Mean, axes: vec![0], keep: false }), &[first], "share")?;
     let share = b.broadcast(share, &ty.shape, "share")?;
-    b.mul(x, share, "g")
+    b.mul(x, share, "t")
 }
 
 /// Transpose of a cumulative sum: the cumulative sum in the other direction.
 fn scan(b: &mut RelevanceBuilder, op: &Scan, cotangent: Value) -> Built<Value> {
     let Scan::CumulativeSum { axis, exclusive, reverse } = op.clone();
-    b.op(Op::Scan(Scan::CumulativeSum { axis, exclusive, reverse: !reverse }), &[cotangent], "g")
+    b.op(Op::Scan(Scan::CumulativeSum { axis, exclusive, reverse: !reverse }), &[cotangent], "t")
 }

@@ -20,7 +20,7 @@ pub fn has_adjoint(op: &Op) -> bool {
 /// The transpose with respect to operand `slot`, applied to `cotangent`.
 pub fn adjoint(b: &mut RelevanceBuilder, site: &Site, slot: usize, cotangent: Value) -> Built<Value> {
     let ty = b.ty(site.operands[slot]);
-    let hint = "g";
+    let hint = "t";
     match &site.op {
         Op::Elementwise(Elementwise::Cast(_)) => b.op(Op::Elementwise(Elementwise::Cast(ty.dtype)), &[cotangent], hint),
         Op::Movement(Movement::Reshape { .. }) => b.reshape(cotangent, &ty.shape, hint),
@@ -75,12 +75,12 @@ fn unpad(b: &mut RelevanceBuilder, before: &[Dim], steps: &[i64], shape: &[Dim],
     let crops = before.iter().any(|place| place.known().is_some_and(|place| place < 0));
     if !crops {
         let slice = Movement::Slice { starts: before.to_vec(), steps: steps.to_vec(), shape: shape.to_vec() };
-        return b.op(Op::Movement(slice), &[cotangent], "g");
+        return b.op(Op::Movement(slice), &[cotangent], "t");
     }
     if steps.iter().any(|&step| step != 1) {
         return Err(Diagnostic::new("a pad that crops and spreads at once has no rule"));
     }
     let back = before.iter().map(|place| place.mul(&Dim::Known(-1))).collect::<Result<Vec<_>, _>>()?;
     let pad = Movement::Pad { before: back, steps: steps.to_vec(), value: Float(0.0), shape: shape.to_vec() };
-    b.op(Op::Movement(pad), &[cotangent], "g")
+    b.op(Op::Movement(pad), &[cotangent], "t")
 }

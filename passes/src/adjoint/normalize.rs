@@ -23,29 +23,29 @@ pub(super) fn vjp(
         Normalize::Softmax { axis } => {
             // s ⊙ (g − Σ g s).
             let s = b.activation(site.output)?;
-            let weighted = b.mul(cotangent, s, "g")?;
+            let weighted = b.mul(cotangent, s, "t")?;
             let sum = b.spread(ReduceKind::Sum, weighted, &[*axis], "sum")?;
-            let centred = b.sub(cotangent, sum, "g")?;
-            b.mul(s, centred, "g")
+            let centred = b.sub(cotangent, sum, "t")?;
+            b.mul(s, centred, "t")
         }
         Normalize::LogSoftmax { axis } => {
             // g − softmax·Σ g, with softmax = e^y.
             let y = b.activation(site.output)?;
             let s = b.unary(Unary::plain(Function::Exp), y, "s")?;
             let sum = b.spread(ReduceKind::Sum, cotangent, &[*axis], "sum")?;
-            let share = b.mul(s, sum, "g")?;
-            b.sub(cotangent, share, "g")
+            let share = b.mul(s, sum, "t")?;
+            b.sub(cotangent, share, "t")
         }
         Normalize::BatchNorm { .. } => Err(Diagnostic::new("batch norm is folded before rules are applied")),
         Normalize::LayerNorm { .. } | Normalize::RmsNorm { .. } | Normalize::GroupNorm { .. } => {
             let norm = Statistics::of(b, site, op)?;
             let u = norm.frozen(b, cotangent)?;
             // The deviation moves with x: − x̂·mean(u·x̂), where u already holds 1/σ.
-            let product = b.mul(u, norm.standardised, "g")?;
+            let product = b.mul(u, norm.standardised, "t")?;
             let mean = b.spread(ReduceKind::Mean, product, &[norm.axis()], "mean")?;
-            let turn = b.mul(norm.standardised, mean, "g")?;
+            let turn = b.mul(norm.standardised, mean, "t")?;
             let moved = if norm.centred { centre(b, u, norm.axis())? } else { u };
-            let difference = b.sub(moved, turn, "g")?;
+            let difference = b.sub(moved, turn, "t")?;
             norm.back(b, difference)
         }
     }
@@ -88,10 +88,11 @@ impl Statistics {
         let x = b.reshape(x, &rows, "x")?;
         let deviation = if centred { centre(b, x, axis)? } else { x };
         let square = b.mul(deviation, deviation, "square")?;
-        let variance = b.spread(ReduceKind::Mean, square, &[axis], "variance")?;
+        let variance = b.reduce(ReduceKind::Mean, square, &[axis], "variance")?;
         let variance = b.unary(Unary::with(Function::Shift, eps), variance, "variance")?;
         let sigma = b.unary(Unary::plain(Function::Sqrt), variance, "sigma")?;
         let reciprocal = b.unary(Unary::plain(Function::Reciprocal), sigma, "r")?;
+        let reciprocal = b.broadcast(reciprocal, &rows, "r")?;
         let standardised = b.mul(deviation, reciprocal, "standardised")?;
         let scale = match site.operands.get(1) {
             Some(&scale) => Some(parameter(b, op, scale, &shape)?),
@@ -117,7 +118,7 @@ impl Statistics {
 
     /// From rows back to the input's shape.
     pub fn back(&self, b: &mut RelevanceBuilder, rows: Value) -> Built<Value> {
-        b.reshape(rows, &self.shape, "g")
+        b.reshape(rows, &self.shape, "t")
     }
 }
 

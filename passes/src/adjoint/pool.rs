@@ -14,15 +14,15 @@ pub(super) fn adjoint(b: &mut RelevanceBuilder, site: &Site, op: &Pool, cotangen
         Pool::Window(PoolKind::Max, window) => {
             let x = b.activation(site.operands[0])?;
             let op = Pool::WindowTranspose(PoolKind::Max, Window { spatial, ..window.clone() });
-            b.op(Op::Pool(op), &[x, cotangent], "g")
+            b.op(Op::Pool(op), &[x, cotangent], "t")
         }
         Pool::Window(kind, window) => {
             let op = Pool::WindowTranspose(*kind, Window { spatial, ..window.clone() });
-            b.op(Op::Pool(op), &[cotangent], "g")
+            b.op(Op::Pool(op), &[cotangent], "t")
         }
         Pool::Resize(resize) => {
             let op = Pool::ResizeTranspose(Resize { spatial, ..resize.clone() });
-            b.op(Op::Pool(op), &[cotangent], "g")
+            b.op(Op::Pool(op), &[cotangent], "t")
         }
         Pool::WindowTranspose(..) | Pool::ResizeTranspose(_) => {
             Err(Diagnostic::new(format!("`{}` belongs to the relevance region", op.mnemonic())))

@@ -24,11 +24,11 @@ pub(super) fn reduce_winner(b: &mut RelevanceBuilder, site: &Site, op: &Reduce, 
     let winner = b.op(Op::Select(winner), &[x], "winner")?;
     let mask = b.op(Op::Select(Select::OneHot { depth: length, dtype: ty.dtype }), &[winner], "mask")?;
     let column: Vec<_> = outer.into_iter().chain([1.into()]).collect();
-    let cotangent = b.reshape(cotangent, &column, "g")?;
-    let copies = b.broadcast(cotangent, &rows, "g")?;
-    let routed = b.weigh(copies, mask, "g")?;
-    let routed = b.reshape(routed, &permuted, "g")?;
+    let cotangent = b.reshape(cotangent, &column, "t")?;
+    let copies = b.broadcast(cotangent, &rows, "t")?;
+    let routed = b.weigh(copies, mask, "t")?;
+    let routed = b.reshape(routed, &permuted, "t")?;
     let mut inverse = vec![0; perm.len()];
     perm.iter().enumerate().for_each(|(at, &axis)| inverse[axis] = at);
-    b.op(Op::Movement(Movement::Transpose { perm: inverse }), &[routed], "g")
+    b.op(Op::Movement(Movement::Transpose { perm: inverse }), &[routed], "t")
 }

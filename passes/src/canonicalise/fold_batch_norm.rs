@@ -252,3 +252,117 @@ fn grouped(shape: &[Dim], groups: i64) -> Result<(Vec<Dim>, Vec<Dim>), Diagnosti
     column[2] = shape[1].clone();
     Ok((whole, column))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::PASS;
+    use crate::testing::check_pass;
+
+    #[test]
+    fn fold_batch_norm_after_conv() {
+        check_pass(
+            "fold_batch_norm_after_conv",
+            PASS,
+            r#"
+        input %x : f32[N, 3, 8]
+        weight @w : f32[4, 3, 3]
+        weight @c : f32[4]
+        weight @s : f32[4]
+        weight @b : f32[4]
+        weight @m : f32[4]
+        weight @v : f32[4]
+        forward
+        %z = conv %x, @w, @c {pad=1} : f32[N, 4, 8] from "/conv"
+        %y = batch_norm %z, @s, @b, @m, @v {eps=1e-5} : f32[N, 4, 8] from "/bn"
+        result "output/y" = %y
+        "#,
+            &[],
+        );
+    }
+
+    #[test]
+    fn fold_batch_norm_after_transposed_conv() {
+        check_pass(
+            "fold_batch_norm_after_transposed_conv",
+            PASS,
+            r#"
+        input %x : f32[N, 6, 8]
+        weight @w : f32[6, 2, 2]
+        weight @s : f32[4]
+        weight @b : f32[4]
+        weight @m : f32[4]
+        weight @v : f32[4]
+        forward
+        %z = conv_transpose %x, @w {stride=2, groups=2} : f32[N, 4, 16] from "/conv"
+        %y = batch_norm %z, @s, @b, @m, @v {eps=1e-5} : f32[N, 4, 16] from "/bn"
+        result "output/y" = %y
+        "#,
+            &[],
+        );
+    }
+
+    #[test]
+    fn fold_batch_norm_before_conv() {
+        check_pass(
+            "fold_batch_norm_before_conv",
+            PASS,
+            r#"
+        input %x : f32[N, 4, 8]
+        weight @w : f32[6, 4, 1]
+        weight @c : f32[6]
+        weight @s : f32[4]
+        weight @b : f32[4]
+        weight @m : f32[4]
+        weight @v : f32[4]
+        forward
+        %z = batch_norm %x, @s, @b, @m, @v {eps=1e-5} : f32[N, 4, 8] from "/bn"
+        %y = conv %z, @w, @c : f32[N, 6, 8] from "/conv"
+        result "output/y" = %y
+        "#,
+            &[],
+        );
+    }
+
+    #[test]
+    fn fold_batch_norm_alone() {
+        check_pass(
+            "fold_batch_norm_alone",
+            PASS,
+            r#"
+        input %x : f32[N, 4, 8]
+        weight @w : f32[6, 4, 3]
+        weight @s : f32[4]
+        weight @b : f32[4]
+        weight @m : f32[4]
+        weight @v : f32[4]
+        forward
+        %z = batch_norm %x, @s, @b, @m, @v {eps=1e-5} : f32[N, 4, 8] from "/bn"
+        %y = conv %z, @w {pad=1} : f32[N, 6, 8] from "/conv"
+        result "output/y" = %y
+        "#,
+            &[],
+        );
+    }
+
+    #[test]
+    fn fold_batch_norm_around_dot() {
+        check_pass(
+            "fold_batch_norm_around_dot",
+            PASS,
+            r#"
+        input %x : f32[N, 4]
+        weight @w : f32[4, 4]
+        weight @s : f32[4]
+        weight @b : f32[4]
+        weight @m : f32[4]
+        weight @v : f32[4]
+        forward
+        %z = batch_norm %x, @s, @b, @m, @v {eps=1e-5} : f32[N, 4] from "/bn"
+        %h = dot %z, @w {contract=1x1} : f32[N, 4] from "/fc"
+        %y = batch_norm %h, @s, @b, @m, @v {eps=1e-5} : f32[N, 4] from "/bn2"
+        result "output/y" = %y
+        "#,
+            &[],
+        );
+    }
+}

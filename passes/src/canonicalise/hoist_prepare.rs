@@ -30,3 +30,28 @@ fn hoist_prepare(graph: &mut Graph, context: &mut Context) -> Result<(), Diagnos
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::PASS;
+    use crate::testing::check_pass;
+
+    #[test]
+    fn hoist_prepare() {
+        check_pass(
+            "hoist_prepare",
+            PASS,
+            r#"
+        input %x : f32[N, 3]
+        weight @w : f16[3]
+        forward
+        %w.f32 = cast @w : f32[3]
+        %w.size = abs %w.f32 : f32[3]
+        %w.all = broadcast %w.size : f32[N, 3]
+        %y = mul %x, %w.all : f32[N, 3]
+        result "output/y" = %y
+        "#,
+            &[],
+        );
+    }
+}

@@ -85,3 +85,52 @@ fn as_bias(graph: &mut Graph, node: NodeId, linear: Value, constant: Value) -> R
     let origin = Origin::default().made_by(PASS.name);
     Ok(Some(graph.add(Region::Prepare, reshape, &[source], &name, origin)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::PASS;
+    use crate::testing::check_pass;
+
+    #[test]
+    fn merge_bias() {
+        check_pass(
+            "merge_bias",
+            PASS,
+            r#"
+        input %x : f32[N, 3]
+        weight @w : f32[3, 5]
+        weight @b : f32[5]
+        weight @v : f32[5, 5]
+        weight @r : f32[1, 1]
+        forward
+        %z = dot %x, @w {contract=1x0} : f32[N, 5] from "/matmul"
+        %b.all = broadcast @b : f32[N, 5]
+        %h = add %b.all, %z : f32[N, 5] from "/add"
+        %k = dot %h, @v {contract=1x0} : f32[N, 5] from "/matmul2"
+        %r.all = broadcast @r : f32[N, 5]
+        %y = add %k, %r.all : f32[N, 5] from "/add2"
+        result "output/y" = %y
+        "#,
+            &[],
+        );
+    }
+
+    #[test]
+    fn merge_bias_conv() {
+        check_pass(
+            "merge_bias_conv",
+            PASS,
+            r#"
+        input %x : f32[N, 3, 8]
+        weight @w : f32[4, 3, 3]
+        weight @b : f32[1, 4, 1]
+        forward
+        %z = conv %x, @w : f32[N, 4, 6] from "/conv"
+        %b.all = broadcast @b : f32[N, 4, 6]
+        %y = add %z, %b.all : f32[N, 4, 6] from "/add"
+        result "output/y" = %y
+        "#,
+            &[],
+        );
+    }
+}

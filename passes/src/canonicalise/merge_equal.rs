@@ -38,3 +38,28 @@ fn merge_equal(graph: &mut Graph, context: &mut Context) -> Result<(), Diagnosti
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::PASS;
+    use crate::testing::check_pass;
+
+    #[test]
+    fn merge_equal() {
+        check_pass(
+            "merge_equal",
+            PASS,
+            r#"
+        input %x : f32[N, 3]
+        forward
+        %a = abs %x : f32[N, 3]
+        %b = abs %x : f32[N, 3]
+        %c = abs %x : f32[N, 3]
+        %d = add %a, %b : f32[N, 3]
+        %y = add %d, %c : f32[N, 3]
+        result "output/y" = %y
+        "#,
+            &["c"],
+        );
+    }
+}

@@ -40,3 +40,28 @@ fn gated(graph: &Graph, node: NodeId) -> Option<(Value, Value)> {
         graph.node(gate.node).op == sigmoid && graph.operand(gate.node, 0) == Some(x)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::PASS;
+    use crate::testing::check_pass;
+
+    #[test]
+    fn recognise_swish() {
+        check_pass(
+            "recognise_swish",
+            PASS,
+            r#"
+        input %x : f32[N, 3]
+        forward
+        %s = sigmoid %x : f32[N, 3] from "/sigmoid"
+        %h = mul %s, %x : f32[N, 3] from "/mul"
+        %t = sigmoid %h : f32[N, 3] from "/sigmoid2"
+        %u = mul %h, %t : f32[N, 3] from "/mul2"
+        %y = add %t, %u : f32[N, 3] from "/add"
+        result "output/y" = %y
+        "#,
+            &[],
+        );
+    }
+}

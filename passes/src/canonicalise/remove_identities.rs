@@ -65,3 +65,29 @@ fn is_identity(graph: &Graph, node: NodeId) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::PASS;
+    use crate::testing::check_pass;
+
+    #[test]
+    fn remove_identities() {
+        check_pass(
+            "remove_identities",
+            PASS,
+            r#"
+        input %x : f32[N, 3]
+        forward
+        %a = reshape %x : f32[N, 3]
+        %b = reshape %a : f32[N, 3, 1]
+        %c = reshape %b : f32[3*N]
+        %d = transpose %c {perm=[0]} : f32[3*N]
+        %e = scale %d {by=1} : f32[3*N]
+        %y = relu %e : f32[3*N]
+        result "output/y" = %y
+        "#,
+            &["d"],
+        );
+    }
+}

@@ -1,6 +1,6 @@
 //! The one way for rules to make nodes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use lrpc_ir::graph::{Graph, Origin, Region, Value};
 use lrpc_ir::ops::source::{Literal, LiteralValues, Source};
@@ -18,6 +18,7 @@ pub struct RelevanceBuilder<'a> {
     origin: Origin,
     subject: String,
     absorbed: Vec<(Absorbed, Value)>,
+    named: HashSet<Value>,
 }
 
 impl<'a> RelevanceBuilder<'a> {
@@ -31,6 +32,7 @@ impl<'a> RelevanceBuilder<'a> {
             origin,
             subject: String::new(),
             absorbed: Vec::new(),
+            named: HashSet::new(),
         }
     }
 
@@ -104,7 +106,10 @@ impl<'a> RelevanceBuilder<'a> {
         let wanted = format!("{}{letter}.{}", self.prefix, self.graph.name(operand));
         let node = self.graph.node(value.node);
         let fresh = node.region == Region::Relevance && node.origin == self.origin && node.op != Op::Promise;
-        if fresh && !self.graph.name(value).starts_with(&wanted) {
+        let rest = self.graph.name(value).strip_prefix(&wanted);
+        let named = rest.is_some_and(|rest| rest.trim_start_matches('.').chars().all(|c| c.is_ascii_digit()));
+        // What goes to several operands keeps its first name.
+        if fresh && !named && self.named.insert(value) {
             let wanted = self.graph.fresh_name(&wanted);
             self.graph.rename(value, &wanted);
         }
@@ -249,9 +254,14 @@ impl<'a> RelevanceBuilder<'a> {
         self.broadcast(column, shape, hint)
     }
 
+    /// A reduction that keeps its axes with length 1.
+    pub fn reduce(&mut self, kind: ReduceKind, x: Value, axes: &[usize], hint: &str) -> Built<Value> {
+        self.op(Op::Reduce(Reduce { kind, axes: axes.to_vec(), keep: true }), &[x], hint)
+    }
+
     /// A reduction that keeps its axes with length 1, copied back to the operand's shape.
     pub fn spread(&mut self, kind: ReduceKind, x: Value, axes: &[usize], hint: &str) -> Built<Value> {
-        let reduced = self.op(Op::Reduce(Reduce { kind, axes: axes.to_vec(), keep: true }), &[x], hint)?;
+        let reduced = self.reduce(kind, x, axes, hint)?;
         let shape = self.ty(x).shape;
         self.broadcast(reduced, &shape, hint)
     }

@@ -47,7 +47,7 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
             let sizes = [size_of(b, site, 0, *binary)?, size_of(b, site, 1, *binary)?];
             let denominator = b.add(sizes[0], sizes[1], "D")?;
             let s = b.quotient(relevance, denominator, eps, "s")?;
-            let shares = [b.mul(sizes[0], s, "R.x")?, b.mul(sizes[1], s, "R.x")?];
+            let shares = [b.mul(sizes[0], s, "part")?, b.mul(sizes[1], s, "part")?];
             for (slot, share) in shares.into_iter().enumerate() {
                 if !site.active[slot] {
                     b.absorb(Absorbed::Bias, share);
@@ -61,7 +61,7 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
             let denominator = b.op(site.op.clone(), &[size], "D")?;
             let s = b.quotient(relevance, denominator, eps, "s")?;
             let back = adjoint::vjp(b, site, 0, s)?;
-            let share = b.weigh(size, back, "R.x")?;
+            let share = b.weigh(size, back, "part")?;
             site.flows(b, |_, _| Ok(Flow::Relevance(share)))
         }
         other => Err(lrpc_ir::Diagnostic::new(format!("AbsRatio does not serve `{}`", other.mnemonic()))),
@@ -75,4 +75,25 @@ fn size_of(b: &mut RelevanceBuilder, site: &Site, slot: usize, binary: Binary) -
         return b.unary(lrpc_ir::ops::Unary::plain(lrpc_ir::ops::Function::Reciprocal), size, "size");
     }
     Ok(size)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::check_rule;
+
+    #[test]
+    fn absolute_ratio_add() {
+        check_rule(
+            "absolute_ratio_add",
+            "AbsRatio",
+            "",
+            r#"
+        input %x : f32[N, 3]
+        input %z : f32[N, 3]
+        forward
+          %y = add %x, %z : f32[N, 3] from "/add"
+        result "output/y" = %y
+        "#,
+        );
+    }
 }

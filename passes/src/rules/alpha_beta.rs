@@ -11,7 +11,8 @@ use crate::relevance::site::{Flow, Site};
 const DOC: &str = "
 # Formula
 s₁ = R / S(P + b⁺), s₂ = R / S(N + b⁻): positive contributions receive α·s₁, negative ones −β·s₂, with α − β = 1:
-R_x = x ⊙ VJP_W((αs₁ − βs₂)/2) + |x| ⊙ VJP_{|W|}((αs₁ + βs₂)/2).
+R_x = x ⊙ VJP_W((αs₁ − βs₂)/2) + |x| ⊙ VJP_{|W|}((αs₁ + βs₂)/2); for non-negative inputs
+R_x = x ⊙ (VJP_{W⁺}(αs₁) − VJP_{W⁻}(βs₂)).
 
 # Conserves?
 Up to the bias' shares Σ α·b⁺·s₁ − Σ β·b⁻·s₂ and the stabilisers'; all are in the ledger. Where an output has no
@@ -69,9 +70,46 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
         return site.flows(b, |_, _| Ok(Flow::Relevance(result)));
     }
     let negative = signal(b, Part::Negative, -beta)?;
-    // With s₂ already holding −β: (αs₁ − βs₂)/2 is half the sum, (αs₁ + βs₂)/2 half the difference.
-    let (sum, difference) = (b.add(positive, negative, "half")?, b.sub(positive, negative, "half")?);
-    let (sum, difference) = (b.scale(sum, 0.5, "half")?, b.scale(difference, 0.5, "half")?);
-    let result = shares::signed_and_sized(b, &linear, sum, difference)?;
+    let result = shares::weighted_by_sign(b, &linear, positive, negative)?;
     site.flows(b, |_, _| Ok(Flow::Relevance(result)))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::check_rule;
+
+    #[test]
+    fn alpha_beta() {
+        check_rule(
+            "alpha_beta",
+            "AlphaBeta",
+            "",
+            r#"
+        input %x : f32[N, 4, 4, 4]
+        weight @w : f32[8, 4, 3, 3]
+        weight @b : f32[8]
+        forward
+          %y = conv %x, @w, @b {pad=1} : f32[N, 8, 4, 4] from "/conv"
+        result "output/y" = %y
+        "#,
+        );
+    }
+
+    #[test]
+    fn alpha_beta_after_relu() {
+        check_rule(
+            "alpha_beta_after_relu",
+            "AlphaBeta",
+            "",
+            r#"
+        input %x : f32[N, 4, 4, 4]
+        weight @w : f32[8, 4, 3, 3]
+        weight @b : f32[8]
+        forward
+          %h = relu %x : f32[N, 4, 4, 4] from "/relu"
+        %y = conv %h, @w, @b {pad=1} : f32[N, 8, 4, 4] from "/conv"
+        result "output/y" = %y
+        "#,
+        );
+    }
 }

@@ -40,8 +40,48 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
         crate::relevance::site::Carrier::Relevance => Flow::Relevance(site.arrival.value),
         crate::relevance::site::Carrier::Coefficient => {
             let factor = b.activation(site.operands[gate])?;
-            Flow::Times(b.mul(site.arrival.value, factor, "g.x")?)
+            Flow::Times(b.mul(site.arrival.value, factor, "part")?)
         }
     };
     site.flows(b, |_, slot| Ok(if slot == signal { flow } else { Flow::None }))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{apply_rule, check_rule};
+
+    #[test]
+    fn bounded_gate() {
+        check_rule(
+            "bounded_gate",
+            "BoundedGate",
+            "",
+            r#"
+        input %x : f32[N, 3, 4]
+        input %z : f32[N, 3]
+        forward
+        %g = sigmoid %z : f32[N, 3] from "/gate"
+        %column = reshape %g : f32[N, 3, 1] from "/reshape"
+        %g.all = broadcast %column : f32[N, 3, 4] from "/mul"
+        %y = mul %g.all, %x : f32[N, 3, 4] from "/mul"
+        result "output/y" = %y
+        "#,
+        );
+    }
+
+    #[test]
+    fn two_signals_are_no_gate() {
+        let body = r#"
+        input %x : f32[N, 3]
+        input %z : f32[N, 3]
+        forward
+        %y = mul %x, %z : f32[N, 3] from "/mul"
+        result "output/y" = %y
+        "#;
+        let error = apply_rule("BoundedGate", "", body).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "neither factor alone is a sigmoid or hard-sigmoid (at /mul); use Half for products of two signals"
+        );
+    }
 }

@@ -42,3 +42,59 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let back = linear.transpose(b, s, linear.weight, "t")?;
     site.flows(b, |_, _| Ok(Flow::Times(back)))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::check_rule;
+
+    #[test]
+    fn epsilon_dot() {
+        check_rule(
+            "epsilon_dot",
+            "Epsilon",
+            "",
+            r#"
+        input %x : f32[N, 3]
+        weight @w : f32[3, 5]
+        weight @b : f32[5]
+        forward
+          %y = dot %x, @w, @b {contract=1x0} : f32[N, 5] from "/fc"
+        result "output/y" = %y
+        "#,
+        );
+    }
+
+    #[test]
+    fn epsilon_conv_without_bias() {
+        check_rule(
+            "epsilon_conv_without_bias",
+            "Epsilon",
+            "bias = 'exclude'",
+            r#"
+        input %x : f32[N, 2, 4, 4]
+        weight @w : f32[8, 2, 3, 3]
+        weight @b : f32[8]
+        forward
+          %y = conv %x, @w, @b {pad=1} : f32[N, 8, 4, 4] from "/conv"
+        result "output/y" = %y
+        "#,
+        );
+    }
+
+    #[test]
+    fn lrp_0() {
+        check_rule(
+            "lrp_0",
+            "Epsilon",
+            "eps = 0.0",
+            r#"
+        input %x : f32[N, 3]
+        weight @w : f32[3, 5]
+        weight @b : f32[5]
+        forward
+          %y = dot %x, @w, @b {contract=1x0} : f32[N, 5] from "/fc"
+        result "output/y" = %y
+        "#,
+        );
+    }
+}

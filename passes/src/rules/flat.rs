@@ -120,7 +120,7 @@ impl<'a> UnitMap<'a> {
                 let mut copies = vec![x.shape[0].clone(), groups, per_group];
                 copies.extend_from_slice(&x.shape[2..]);
                 let copies = b.broadcast(column, &copies, "t")?;
-                b.reshape(copies, &x.shape, "R.x")
+                b.reshape(copies, &x.shape, "part")
             }
         }
     }
@@ -160,5 +160,44 @@ fn dot_transpose(b: &mut RelevanceBuilder, dot: &Dot, linear: &LinearSite, s: Va
     let mut column = x.shape.clone();
     dot.contract.iter().for_each(|pair| column[side(pair)] = Dim::Known(1));
     let column = b.reshape(ordered, &column, "t")?;
-    b.broadcast(column, &x.shape, "R.x")
+    b.broadcast(column, &x.shape, "part")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::check_rule;
+
+    #[test]
+    fn flat_conv() {
+        check_rule(
+            "flat_conv",
+            "Flat",
+            "",
+            r#"
+        input %x : f32[N, 2, 4, 4]
+        weight @w : f32[8, 2, 3, 3]
+        weight @b : f32[8]
+        forward
+          %y = conv %x, @w, @b {pad=1} : f32[N, 8, 4, 4] from "/conv"
+        result "output/y" = %y
+        "#,
+        );
+    }
+
+    #[test]
+    fn flat_dot() {
+        check_rule(
+            "flat_dot",
+            "Flat",
+            "",
+            r#"
+        input %x : f32[N, 3]
+        weight @w : f32[3, 5]
+        weight @b : f32[5]
+        forward
+          %y = dot %x, @w, @b {contract=1x0} : f32[N, 5] from "/fc"
+        result "output/y" = %y
+        "#,
+        );
+    }
 }

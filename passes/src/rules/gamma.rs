@@ -84,3 +84,25 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let result = shares::signed_and_sized(b, &linear, linear_signal, size_signal)?;
     site.flows(b, |_, _| Ok(Flow::Relevance(result)))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::check_rule;
+
+    #[test]
+    fn gamma() {
+        check_rule(
+            "gamma",
+            "Gamma",
+            "",
+            r#"
+        input %x : f32[N, 4, 4, 4]
+        weight @w : f32[8, 4, 3, 3]
+        weight @b : f32[8]
+        forward
+          %y = conv %x, @w, @b {pad=1} : f32[N, 8, 4, 4] from "/conv"
+        result "output/y" = %y
+        "#,
+        );
+    }
+}

@@ -48,3 +48,26 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let g = site.coefficient(b)?;
     site.flows(b, |b, slot| Ok(Flow::Times(adjoint::vjp(b, site, slot, g)?)))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::check_rule;
+
+    #[test]
+    fn gradient() {
+        check_rule(
+            "gradient",
+            "Gradient",
+            "",
+            r#"
+        input %x : f32[N, 4, 4, 4]
+        weight @w : f32[8, 4, 3, 3]
+        weight @b : f32[8]
+        forward
+          %h = relu %x : f32[N, 4, 4, 4] from "/relu"
+          %y = conv %h, @w, @b {pad=1} : f32[N, 8, 4, 4] from "/conv"
+        result "output/y" = %y
+        "#,
+        );
+    }
+}

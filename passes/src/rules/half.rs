@@ -36,7 +36,7 @@ pub(super) const RULE: RuleDef =
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     match (&site.op, site.arrival.carrier) {
         (Op::Elementwise(_), Carrier::Relevance) => {
-            let half = b.scale(site.arrival.value, 0.5, "R.x")?;
+            let half = b.scale(site.arrival.value, 0.5, "part")?;
             site.flows(b, |_, _| Ok(Flow::Relevance(half)))
         }
         (Op::Elementwise(Elementwise::Binary(binary)), Carrier::Coefficient) => {
@@ -54,7 +54,7 @@ fn half_coefficient(b: &mut RelevanceBuilder, site: &Site, binary: Binary, slot:
     let back = adjoint::vjp(b, site, slot, site.arrival.value)?;
     // A divisor's derivative has the opposite sign of its share.
     let factor = if binary == Binary::Div && slot == 1 { -0.5 } else { 0.5 };
-    b.scale(back, factor, "g.x")
+    b.scale(back, factor, "part")
 }
 
 /// `R / S(2z)`, or `g/2`.
@@ -67,4 +67,41 @@ fn contraction_signal(b: &mut RelevanceBuilder, site: &Site) -> Built<Value> {
     let z = b.activation(site.output)?;
     let twice = b.scale(z, 2.0, "z")?;
     b.quotient(relevance, twice, eps, "s")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::check_rule;
+
+    #[test]
+    fn half_mul() {
+        check_rule(
+            "half_mul",
+            "Half",
+            "",
+            r#"
+        input %x : f32[N, 3]
+        input %z : f32[N, 3]
+        forward
+          %y = mul %x, %z : f32[N, 3] from "/mul"
+        result "output/y" = %y
+        "#,
+        );
+    }
+
+    #[test]
+    fn half_dot() {
+        check_rule(
+            "half_dot",
+            "Half",
+            "",
+            r#"
+        input %x : f32[N, 3, 4]
+        input %z : f32[N, 4, 5]
+        forward
+          %y = dot %x, %z {batch=0x0, contract=2x1} : f32[N, 3, 5] from "/matmul"
+        result "output/y" = %y
+        "#,
+        );
+    }
 }

@@ -41,13 +41,13 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
         Op::Elementwise(Elementwise::Unary(unary)) if unary.function.vanishes_at_zero(unary.parameters) => {
             let x = b.activation(site.operands[0])?;
             let secant = b.op(Op::Elementwise(Elementwise::Secant(*unary)), &[x], "secant")?;
-            let coefficient = b.mul(g, secant, "g.x")?;
+            let coefficient = b.mul(g, secant, "part")?;
             site.flows(b, |_, _| Ok(Flow::Times(coefficient)))
         }
         Op::Elementwise(Elementwise::Binary(Binary::Mul | Binary::Div)) => constant_factor(b, site),
         Op::Elementwise(Elementwise::Binary(Binary::Prelu)) => {
             let slope = prelu_slope(b, site)?;
-            let coefficient = b.mul(g, slope, "g.x")?;
+            let coefficient = b.mul(g, slope, "part")?;
             site.flows(b, |_, _| Ok(Flow::Times(coefficient)))
         }
         Op::Elementwise(_) => {
@@ -69,6 +69,26 @@ fn constant_factor(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     }
     let constant = b.activation(site.operands[1 - slot])?;
     let binary = if divides { Binary::Div } else { Binary::Mul };
-    let coefficient = b.binary(binary, site.arrival.value, constant, "g.x")?;
+    let coefficient = b.binary(binary, site.arrival.value, constant, "part")?;
     site.flows(b, |_, _| Ok(Flow::Times(coefficient)))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::check_rule;
+
+    #[test]
+    fn identity() {
+        check_rule(
+            "identity",
+            "Identity",
+            "",
+            r#"
+        input %x : f32[N, 3]
+        forward
+          %y = tanh %x : f32[N, 3] from "/tanh"
+        result "output/y" = %y
+        "#,
+        );
+    }
 }

@@ -75,3 +75,27 @@ fn filling_of(b: &mut RelevanceBuilder, site: &Site, pad: &Movement) -> Built<Va
     let Movement::Pad { before, steps, shape, .. } = pad.clone() else { return Ok(zeros) };
     b.op(Op::Movement(Movement::Pad { before, steps, shape, value: Float(1.0) }), &[zeros], "filling")
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::check_rule;
+
+    #[test]
+    fn movement() {
+        check_rule(
+            "movement",
+            "Movement",
+            "",
+            r#"
+        input %x : f32[N, 3]
+        weight @c : f32[1, 2]
+        forward
+          %c.all = broadcast @c : f32[N, 2]
+          %both = concat %c.all, %x {axis=1} : f32[N, 5] from "/concat"
+          %turned = transpose %both {perm=[1, 0]} : f32[5, N] from "/transpose"
+          %y = pad %turned {before=[1, 0], value=2} : f32[7, N] from "/pad"
+        result "output/y" = %y
+        "#,
+        );
+    }
+}

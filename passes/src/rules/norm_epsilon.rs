@@ -48,3 +48,25 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let back = norm.back(b, u)?;
     site.flows(b, |_, slot| Ok(if slot == 0 { Flow::Times(back) } else { Flow::None }))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::check_rule;
+
+    #[test]
+    fn norm_epsilon() {
+        check_rule(
+            "norm_epsilon",
+            "NormEpsilon",
+            "",
+            r#"
+        input %x : f32[N, 2, 4, 4]
+        weight @s : f32[2]
+        weight @b : f32[2]
+        forward
+          %y = group_norm %x, @s, @b {groups=2, eps=1e-5} : f32[N, 2, 4, 4] from "/norm"
+        result "output/y" = %y
+        "#,
+        );
+    }
+}

@@ -52,7 +52,7 @@ pub(super) fn contributions(b: &mut RelevanceBuilder, linear: &LinearSite, part:
         let weight = part.of(b, linear.weight, "W")?;
         return linear.forward(b, x, weight, letter);
     }
-    if linear.contributions(b).is_none_or(|count| count < FEW_CONTRIBUTIONS) {
+    if has_few_contributions(b, linear) {
         let (x_positive, x_negative) = (b.positive(x, "xpos")?, b.negative(x, "xneg")?);
         let (same, other) = (part.of(b, linear.weight, "W")?, part.other().of(b, linear.weight, "W")?);
         let first = linear.forward(b, x_positive, same, letter)?;
@@ -75,13 +75,40 @@ pub(super) fn weighted(b: &mut RelevanceBuilder, linear: &LinearSite, part: Part
     let same = part.of(b, linear.weight, "W")?;
     if is_nonnegative(b.graph(), linear.input) {
         let back = linear.transpose(b, s, same, "t")?;
-        return b.weigh(x, back, "R.x");
+        return b.weigh(x, back, "part");
     }
     let other = part.other().of(b, linear.weight, "W")?;
     let (x_positive, x_negative) = (b.positive(x, "xpos")?, b.negative(x, "xneg")?);
     let (up, down) = (linear.transpose(b, s, same, "t")?, linear.transpose(b, s, other, "t")?);
-    let (first, second) = (b.weigh(x_positive, up, "R.x")?, b.weigh(x_negative, down, "R.x")?);
-    b.add(first, second, "R.x")
+    let (first, second) = (b.weigh(x_positive, up, "part")?, b.weigh(x_negative, down, "part")?);
+    b.add(first, second, "part")
+}
+
+/// Positive contributions weighted by `up`, negative ones by `down`.
+///
+/// With enough contributions of any sign this is `x ⊙ VJP_W((up + down)/2) + |x| ⊙ VJP_{|W|}((up − down)/2)`. The halves
+/// cancel where one sign is next to absent and its signal therefore large, as happens for few contributions and for
+/// non-negative inputs with many zeros: there the clamps stay.
+pub(super) fn weighted_by_sign(b: &mut RelevanceBuilder, linear: &LinearSite, up: Value, down: Value) -> Built<Value> {
+    if is_nonnegative(b.graph(), linear.input) {
+        let x = b.activation(linear.input)?;
+        let (positive, negative) = (b.positive(linear.weight, "Wpos")?, b.negative(linear.weight, "Wneg")?);
+        let (first, second) = (linear.transpose(b, up, positive, "t")?, linear.transpose(b, down, negative, "t")?);
+        let sum = b.add(first, second, "t")?;
+        return b.weigh(x, sum, "part");
+    }
+    if has_few_contributions(b, linear) {
+        let first = weighted(b, linear, Part::Positive, up)?;
+        let second = weighted(b, linear, Part::Negative, down)?;
+        return b.add(first, second, "part");
+    }
+    let (sum, difference) = (b.add(up, down, "half")?, b.sub(up, down, "half")?);
+    let (sum, difference) = (b.scale(sum, 0.5, "half")?, b.scale(difference, 0.5, "half")?);
+    signed_and_sized(b, linear, sum, difference)
+}
+
+fn has_few_contributions(b: &RelevanceBuilder, linear: &LinearSite) -> bool {
+    linear.contributions(b).is_none_or(|count| count < FEW_CONTRIBUTIONS)
 }
 
 /// `x ⊙ VJP_W(signed) + |x| ⊙ VJP_{|W|}(sized)`.
@@ -97,8 +124,8 @@ pub(super) fn signed_and_sized(
     let weight = b.magnitude(linear.weight, "Wabs")?;
     let signed = linear.transpose(b, signed, linear.weight, "t")?;
     let sized = linear.transpose(b, sized, weight, "t")?;
-    let (first, second) = (b.weigh(x, signed, "R.x")?, b.weigh(size, sized, "R.x")?);
-    b.add(first, second, "R.x")
+    let (first, second) = (b.weigh(x, signed, "part")?, b.weigh(size, sized, "part")?);
+    b.add(first, second, "part")
 }
 
 /// The bias copied to the output's shape, if it takes part.

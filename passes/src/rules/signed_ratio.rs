@@ -57,3 +57,39 @@ fn share_of(b: &mut RelevanceBuilder, site: &Site, slot: usize, s: Value) -> Bui
     let back = adjoint::vjp(b, site, slot, s)?;
     b.weigh(constant, back, "b")
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::check_rule;
+
+    #[test]
+    fn signed_ratio_add() {
+        check_rule(
+            "signed_ratio_add",
+            "SignedRatio",
+            "",
+            r#"
+        input %x : f32[N, 3]
+        input %z : f32[N, 3]
+        forward
+          %y = add %x, %z : f32[N, 3] from "/add"
+        result "output/y" = %y
+        "#,
+        );
+    }
+
+    #[test]
+    fn signed_ratio_mean() {
+        check_rule(
+            "signed_ratio_mean",
+            "SignedRatio",
+            "",
+            r#"
+        input %x : f32[N, 2, 4]
+        forward
+          %y = reduce_mean %x {axes=[1]} : f32[N, 4] from "/mean"
+        result "output/y" = %y
+        "#,
+        );
+    }
+}

@@ -45,7 +45,7 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
         let share = b.mul(bias, s, "b")?;
         b.absorb(Absorbed::Bias, share);
     }
-    let result = linear.transpose(b, s, square, "R.x")?;
+    let result = linear.transpose(b, s, square, "part")?;
     site.flows(b, |_, _| Ok(Flow::Relevance(result)))
 }
 
@@ -65,4 +65,26 @@ pub(super) fn constant_response(
     let constant = b.filled(value, x.dtype, &shape)?;
     let response = linear.forward(b, constant, weight, "D")?;
     b.broadcast(response, &y.shape, "D")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::check_rule;
+
+    #[test]
+    fn w_square() {
+        check_rule(
+            "w_square",
+            "WSquare",
+            "",
+            r#"
+        input %x : f32[N, 2, 4, 4]
+        weight @w : f32[8, 2, 3, 3]
+        weight @b : f32[8]
+        forward
+          %y = conv %x, @w, @b {pad=1} : f32[N, 8, 4, 4] from "/conv"
+        result "output/y" = %y
+        "#,
+        );
+    }
 }

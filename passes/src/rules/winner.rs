@@ -51,3 +51,54 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::check_rule;
+
+    #[test]
+    fn winner_pool() {
+        check_rule(
+            "winner_pool",
+            "Winner",
+            "",
+            r#"
+        input %x : f32[N, 2, 4, 4]
+        forward
+          %y = pool %x {kind=max, window=[2, 2], stride=2} : f32[N, 2, 2, 2] from "/pool"
+        result "output/y" = %y
+        "#,
+        );
+    }
+
+    #[test]
+    fn winner_reduce() {
+        check_rule(
+            "winner_reduce",
+            "Winner",
+            "",
+            r#"
+        input %x : f32[N, 2, 4]
+        forward
+          %y = reduce_max %x {axes=[1]} : f32[N, 4] from "/max"
+        result "output/y" = %y
+        "#,
+        );
+    }
+
+    #[test]
+    fn winner_of_two() {
+        check_rule(
+            "winner_of_two",
+            "Winner",
+            "",
+            r#"
+        input %x : f32[N, 2]
+        input %z : f32[N, 2]
+        forward
+          %y = max %x, %z : f32[N, 2] from "/max"
+        result "output/y" = %y
+        "#,
+        );
+    }
+}

@@ -62,12 +62,12 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
         let back = linear.transpose(b, s, weight, "t")?;
         let shape = b.ty(back).shape;
         let factor = b.broadcast(factor, &shape, "box")?;
-        b.weigh(factor, back, "R.x")
+        b.weigh(factor, back, "part")
     };
     let whole = term(b, x, linear.weight)?;
     let (lower, upper) = (term(b, low, positive)?, term(b, high, negative)?);
-    let result = b.sub(whole, lower, "R.x")?;
-    let result = b.sub(result, upper, "R.x")?;
+    let result = b.sub(whole, lower, "part")?;
+    let result = b.sub(result, upper, "part")?;
     site.flows(b, |_, _| Ok(Flow::Relevance(result)))
 }
 
@@ -96,5 +96,44 @@ fn bound(b: &mut RelevanceBuilder, site: &Site, linear: &LinearSite, name: &str,
             "`{name}` is a number, a list or `auto`, not {}",
             other.map_or("nothing".into(), ToString::to_string)
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::check_rule;
+
+    #[test]
+    fn z_box() {
+        check_rule(
+            "z_box",
+            "ZBox",
+            "low = -1.0, high = [1.0, 2.0]",
+            r#"
+        input %x : f32[N, 2, 4, 4]
+        weight @w : f32[8, 2, 3, 3]
+        weight @b : f32[8]
+        forward
+          %y = conv %x, @w, @b {pad=1} : f32[N, 8, 4, 4] from "/conv"
+        result "output/y" = %y
+        "#,
+        );
+    }
+
+    #[test]
+    fn z_box_auto() {
+        check_rule(
+            "z_box_auto",
+            "ZBox",
+            "",
+            r#"
+        input %x : f32[N, 2, 4, 4]
+        weight @w : f32[8, 2, 3, 3]
+        weight @b : f32[8]
+        forward
+          %y = conv %x, @w, @b {pad=1} : f32[N, 8, 4, 4] from "/conv"
+        result "output/y" = %y
+        "#,
+        );
     }
 }

@@ -41,3 +41,60 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let result = shares::weighted(b, &linear, Part::Positive, s)?;
     site.flows(b, |_, _| Ok(Flow::Relevance(result)))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::check_rule;
+
+    #[test]
+    fn z_plus_few_contributions() {
+        check_rule(
+            "z_plus_few_contributions",
+            "ZPlus",
+            "",
+            r#"
+        input %x : f32[N, 2, 4, 4]
+        weight @w : f32[8, 2, 3, 3]
+        weight @b : f32[8]
+        forward
+          %y = conv %x, @w, @b {pad=1} : f32[N, 8, 4, 4] from "/conv"
+        result "output/y" = %y
+        "#,
+        );
+    }
+
+    #[test]
+    fn z_plus_any_sign() {
+        check_rule(
+            "z_plus_any_sign",
+            "ZPlus",
+            "",
+            r#"
+        input %x : f32[N, 4, 4, 4]
+        weight @w : f32[8, 4, 3, 3]
+        weight @b : f32[8]
+        forward
+          %y = conv %x, @w, @b {pad=1} : f32[N, 8, 4, 4] from "/conv"
+        result "output/y" = %y
+        "#,
+        );
+    }
+
+    #[test]
+    fn z_plus_after_relu() {
+        check_rule(
+            "z_plus_after_relu",
+            "ZPlus",
+            "",
+            r#"
+        input %x : f32[N, 4, 4, 4]
+        weight @w : f32[8, 4, 3, 3]
+        weight @b : f32[8]
+        forward
+          %h = relu %x : f32[N, 4, 4, 4] from "/relu"
+          %y = conv %h, @w, @b {pad=1} : f32[N, 8, 4, 4] from "/conv"
+        result "output/y" = %y
+        "#,
+        );
+    }
+}

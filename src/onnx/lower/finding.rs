@@ -76,8 +76,8 @@ impl Finding {
     fn diagnostic(&self) -> Diagnostic {
         let operator = self.operator.as_ref().map(ToString::to_string).unwrap_or_default();
         match self.kind {
+            _ if operator.is_empty() => Diagnostic::new(self.reason.clone()),
             FindingKind::Unsupported => Diagnostic::new(format!("{operator} is not supported: {}", self.reason)),
-            FindingKind::Invalid if operator.is_empty() => Diagnostic::new(self.reason.clone()),
             FindingKind::Invalid => Diagnostic::new(format!("{operator} is invalid: {}", self.reason)),
         }
         .at(self.node.clone())

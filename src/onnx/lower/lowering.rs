@@ -32,28 +32,41 @@ pub(super) enum Keep {
     Reference,
     /// Written in the graph if it is small: it is a constant of the program.
     Inline,
+    /// Written in the graph, or refused: it is defined inside a branch, and a reference is to a name of the main graph.
+    InlineOnly,
 }
 
 /// The graph so far.
 pub(super) struct Lowering<'m> {
     pub file: &'m ModelFile,
     pub graph: Graph,
+    /// How many branches of conditionals the current node is in.
+    pub depth: u32,
     slots: HashMap<&'m str, Slot<'m>>,
 }
 
 impl<'m> Lowering<'m> {
     pub(super) fn new(file: &'m ModelFile) -> Self {
-        Self { file, graph: Graph::new(), slots: HashMap::new() }
+        Self { file, graph: Graph::new(), depth: 0, slots: HashMap::new() }
     }
 
     /// Lets `name` stand for a tensor of the file.
     pub(super) fn define_tensor(&mut self, name: &'m str, tensor: TensorRef<'m>, keep: Keep) {
+        let keep = if self.depth > 0 { Keep::InlineOnly } else { keep };
         let known = known_tensor(&tensor);
         self.slots.insert(name, Slot::Tensor(tensor, keep, known));
     }
 
     pub(super) fn define(&mut self, name: &'m str, slot: Slot<'m>) {
         self.slots.insert(name, slot);
+    }
+
+    /// Lets `name` stand for what it stood for before.
+    pub(super) fn restore(&mut self, name: &'m str, slot: Option<Slot<'m>>) {
+        match slot {
+            Some(slot) => self.slots.insert(name, slot),
+            None => self.slots.remove(name),
+        };
     }
 
     pub(super) fn slot(&self, name: &str) -> Option<&Slot<'m>> {
@@ -116,13 +129,20 @@ impl<'m> Lowering<'m> {
     /// Adds an operation to the forward region.
     pub(super) fn add(&mut self, op: Op, operands: &[Value], name: &str, origin: &Origin) -> Lowered<Value> {
         let name = self.graph.fresh_name(name);
-        Ok(self.graph.add(Region::Forward, op, operands, &name, origin.clone())?)
+        let value = self.graph.add(Region::Forward, op, operands, &name, origin.clone())?;
+        match self.graph.ty(value).shape.iter().filter_map(Dim::known).find(|size| *size < 0) {
+            Some(size) => invalid(format!("an axis of the result has the length {size}")),
+            None => Ok(value),
+        }
     }
 
     fn add_tensor(&mut self, tensor: &TensorRef, keep: Keep, name: &str) -> Lowered<Value> {
-        let literal = if keep == Keep::Inline { literal(tensor)? } else { None };
+        let literal = if keep == Keep::Reference { None } else { literal(tensor)? };
         let source = match literal {
             Some(literal) => return self.add(Op::Source(Source::Constant(literal)), &[], name, &Origin::default()),
+            None if keep == Keep::InlineOnly => {
+                return unsupported("it uses a large constant that is defined inside a branch");
+            }
             None => Source::Weight(WeightPlace::Model, tensor_type(tensor)?),
         };
         Ok(self.graph.add(Region::Header, Op::Source(source), &[], name, Origin::default())?)
@@ -140,10 +160,19 @@ impl<'m> Lowering<'m> {
         }
         let mut parts = Vec::with_capacity(known.elements.len());
         for element in &known.elements {
-            let ones = Literal::filled(TensorType::new(DType::I64, vec![element.clone()]), 1.0);
-            let ones = self.add(Op::Source(Source::Constant(ones)), &[], &format!("{name}.ones"), &origin)?;
-            let sum = Reduce { kind: ReduceKind::Sum, axes: vec![0], keep: true };
-            parts.push(self.add(Op::Reduce(sum), &[ones], &format!("{name}.size"), &origin)?);
+            parts.push(match element.known() {
+                Some(value) => {
+                    let ty = TensorType::new(DType::I64, vec![Dim::Known(1)]);
+                    let literal = Literal { ty, values: LiteralValues::Integers(vec![value]) };
+                    self.add(Op::Source(Source::Constant(literal)), &[], &format!("{name}.size"), &origin)?
+                }
+                None => {
+                    let ones = Literal::filled(TensorType::new(DType::I64, vec![element.clone()]), 1.0);
+                    let ones = self.add(Op::Source(Source::Constant(ones)), &[], &format!("{name}.ones"), &origin)?;
+                    let sum = Reduce { kind: ReduceKind::Sum, axes: vec![0], keep: true };
+                    self.add(Op::Reduce(sum), &[ones], &format!("{name}.size"), &origin)?
+                }
+            });
         }
         let joined = match parts.as_slice() {
             [single] => *single,

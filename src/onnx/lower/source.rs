@@ -102,6 +102,8 @@ fn count(start: &Dim, limit: &Dim, step: i64) -> Lowered<Dim> {
 }
 
 fn fold_range(site: &mut Site) -> Lowered<Option<Known>> {
+    // The precision of floating-point ranges.
+    site.ignore("stash_type");
     let Some((start, limit, step)) = bounds(site).filter(|(_, _, step)| *step != 0) else { return Ok(None) };
     let Some(length) = usizes(&[count(&start, &limit, step)?]) else { return Ok(None) };
     let element = |place: usize| {

@@ -1,0 +1,72 @@
+//! One funnel per boundary: a test is a graph as text, and a snapshot of what comes out.
+
+use lrpc_ir::{Diagnostics, Graph, text, verify};
+
+use crate::manager::{self, Context, PassDef};
+use crate::relevance::composite::Composite;
+use crate::relevance::seed::Target;
+use crate::relevance::{self, Request};
+
+fn snapshot(area: &str, case: &str, body: &str) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(format!("{}/../snapshots/{area}", env!("CARGO_MANIFEST_DIR")));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(case, body));
+}
+
+/// A verified graph whose text reads back as itself.
+fn read(body: &str) -> Graph {
+    let graph = text::parse(&format!("lrpc 1\n{body}")).unwrap();
+    verify::verify(&graph).unwrap_or_else(|error| panic!("{error}"));
+    graph
+}
+
+fn printed(graph: &Graph) -> String {
+    verify::verify(graph).unwrap_or_else(|error| panic!("{error}\n{}", text::print(graph)));
+    let printed = text::print(graph);
+    assert_eq!(&text::parse(&printed).unwrap(), graph);
+    printed
+}
+
+/// Explains the output `y` of a graph towards its input `x` under one rule (with TOML parameters), and whatever
+/// `epsilon` uses for the rest.
+pub(crate) fn apply_rule(rule: &str, with: &str, body: &str) -> Result<Graph, Diagnostics> {
+    let classes = crate::rules::find(rule).unwrap().classes;
+    let base = if rule == "Gradient" { "gradient" } else { "epsilon" };
+    let toml = format!(
+        "name = 'test'\ndoc = ''\nextends = '{base}'\n[[rule]]\nclass = {classes:?}\nuse = '{rule}'\nwith = {{ {with} }}\n"
+    );
+    let composite = Composite::from_toml(&toml)?;
+    let mut graph = read(body);
+    let wrt = graph.inputs().into_iter().filter(|&input| graph.ty(input).dtype.is_float()).collect();
+    let request = Request {
+        composites: vec![composite],
+        targets: vec![Target::default_of("y")],
+        wrt,
+        carrier: None,
+        unit_seed: false,
+    };
+    relevance::generate(&mut graph, &request)?;
+    Ok(graph)
+}
+
+/// Snapshots the graph that a rule generates, canonicalised as the compiler does it.
+pub(crate) fn check_rule(case: &str, rule: &str, with: &str, body: &str) {
+    let mut graph = apply_rule(rule, with, body).unwrap_or_else(|error| panic!("{error}"));
+    let mut context = Context::default();
+    manager::run(&mut graph, crate::canonicalise::AFTER_RULES, &mut context, true, &mut |_, _| ()).unwrap();
+    snapshot("rules", case, &printed(&graph));
+}
+
+/// Snapshots a graph before and after a pass. The values called `pinned` are asked for.
+pub(crate) fn check_pass(case: &str, pass: PassDef, body: &str, pinned: &[&str]) {
+    let mut graph = read(body);
+    let pinned = pinned.iter().map(|name| graph.find(name).unwrap()).collect();
+    let mut context = Context { pinned, ..Context::default() };
+    let before = printed(&graph);
+    manager::run(&mut graph, &[pass], &mut context, true, &mut |_, _| ()).unwrap();
+    let refusals: String =
+        context.refusals.iter().map(|refusal| format!("refused %{}: {}\n", refusal.value, refusal.reason)).collect();
+    snapshot("passes", case, &format!("before\n{before}\nafter\n{}{refusals}", printed(&graph)));
+}
