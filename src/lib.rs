@@ -10,8 +10,10 @@
 
 pub mod cli;
 pub mod compile;
+pub mod coverage;
 pub mod data;
 pub mod error;
+pub mod explain;
 pub mod graph_file;
 pub mod inputs;
 pub mod machine;

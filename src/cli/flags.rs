@@ -61,6 +61,15 @@ pub(super) enum PrecisionFlag {
     F64,
 }
 
+impl PrecisionFlag {
+    pub(super) fn precision(self) -> Precision {
+        match self {
+            PrecisionFlag::F32 => Precision::F32,
+            PrecisionFlag::F64 => Precision::F64,
+        }
+    }
+}
+
 /// What to compile.
 #[derive(Debug, Args)]
 pub(super) struct CompileFlags {
@@ -133,10 +142,7 @@ impl BindFlags {
     }
 
     pub(super) fn precision(&self) -> Precision {
-        match self.precision {
-            PrecisionFlag::F32 => Precision::F32,
-            PrecisionFlag::F64 => Precision::F64,
-        }
+        self.precision.precision()
     }
 
     pub(super) fn wanted(&self) -> Wanted {

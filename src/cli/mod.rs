@@ -5,8 +5,16 @@
 
 mod audit;
 mod compile;
+mod coverage;
+mod doctor;
+mod dot;
+mod explain;
 mod flags;
+mod inspect;
+mod opt;
 mod output;
+mod plan;
+mod rules;
 mod run;
 
 use std::process::ExitCode;
@@ -32,14 +40,28 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Compile(compile::Arguments),
+    Inspect(inspect::Arguments),
     Run(run::Arguments),
+    Explain(Box<explain::Arguments>),
+    Coverage(coverage::Arguments),
+    Rules(rules::Arguments),
+    Plan(plan::Arguments),
+    Opt(opt::Arguments),
+    Doctor(doctor::Arguments),
 }
 
 impl Command {
     fn run(self) -> Result<Status, Error> {
         match self {
             Command::Compile(arguments) => compile::run(&arguments),
+            Command::Inspect(arguments) => inspect::run(&arguments),
             Command::Run(arguments) => run::run(&arguments),
+            Command::Explain(arguments) => explain::run(&arguments),
+            Command::Coverage(arguments) => coverage::run(&arguments),
+            Command::Rules(arguments) => rules::run(&arguments),
+            Command::Plan(arguments) => plan::run(&arguments),
+            Command::Opt(arguments) => opt::run(&arguments),
+            Command::Doctor(arguments) => doctor::run(&arguments),
         }
     }
 }
