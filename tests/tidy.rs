@@ -132,3 +132,24 @@ fn files_stay_readable() {
         assert!(code <= 700, "{} has {code} lines", path.display());
     }
 }
+
+#[test]
+fn the_graph_in_the_readme_is_the_one_that_is_compiled() {
+    let options = lrpc::compile::CompileOptions { rules: vec!["epsilon".into()], ..Default::default() };
+    let model = root().join("examples/mnist/mnist_cnn.onnx");
+    let compiled = lrpc::compile::compile_model(&model, &options).unwrap_or_else(|error| panic!("{error}"));
+    let printed = text::print(&compiled.graph);
+    let lines: Vec<&str> = printed.lines().collect();
+    let readme = read(&root().join("README.md"));
+    let shown: Vec<&str> = readme
+        .lines()
+        .skip_while(|line| *line != "    lrpc 1")
+        .take_while(|line| line.starts_with("    "))
+        .map(|line| &line[4..])
+        .filter(|line| line.trim() != "…")
+        .collect();
+    assert!(shown.len() > 20);
+    for line in shown {
+        assert!(lines.contains(&line), "the graph has no line\n{line}");
+    }
+}
