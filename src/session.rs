@@ -10,10 +10,11 @@ use lrpc_ir::{Bindings, Graph, NodeId};
 use lrpc_kernels::{CheckFinite, Executor, LedgerSums, Options, Progress};
 use lrpc_passes::bind::{self, Request, Strategy, Wanted};
 
+use crate::convert::to_data;
 use crate::data;
 use crate::error::Error;
 use crate::graph_file::ModelWeights;
-use crate::inputs::{SeedIndex, bind_inputs, to_data};
+use crate::inputs::{SeedIndex, bind_inputs};
 
 /// Prefix of the results that are added to report what starts at the outputs.
 const SEED: &str = "seed/";
@@ -200,4 +201,50 @@ fn add_seed_results(graph: &mut Graph) -> Vec<(String, bool)> {
         seeds.push((name, !weighed && !unit));
     }
     seeds
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::compile::{CompileOptions, compile_model};
+
+    fn digits(count: usize) -> BTreeMap<String, data::Tensor> {
+        let pixels: Vec<f32> = (0..count * 784).map(|at| (at % 7) as f32 / 7.0).collect();
+        BTreeMap::from([("input".into(), data::Tensor::from_slice(&[count, 1, 28, 28], &pixels).unwrap())])
+    }
+
+    #[test]
+    fn the_second_run_of_a_shape_plans_nothing() {
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/mnist/mnist_cnn.onnx");
+        let compiled = compile_model(&model, &CompileOptions::default()).unwrap();
+        let weights = ModelWeights::locate(&compiled.graph, &compiled.file, &model).unwrap();
+        let mut session = Session::new(&compiled.graph, &weights, RunOptions::default());
+        let mut run = |count: usize| {
+            let outcome = session.run(&digits(count), &[], &Bindings::new(), None).unwrap();
+            (outcome, session.plans.len())
+        };
+        let (first, plans) = run(1);
+        assert_eq!((plans, run(2).1, run(1).1, run(2).1), (1, 2, 2, 2));
+        let (again, _) = run(1);
+        assert_eq!(first.results, again.results);
+        assert!(!first.results.keys().any(|name| name.starts_with(SEED)));
+        assert_eq!(first.seeds.len(), 1);
+        assert!(first.seeds.iter().all(|seed| seed.name == "R.logits" && !seed.is_coefficient));
+    }
+
+    #[test]
+    fn coefficients_are_told_from_relevance() {
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/mnist/mnist_cnn.onnx");
+        let rules = vec!["epsilon".into(), "gradient".into()];
+        let compiled = compile_model(&model, &CompileOptions { rules, ..CompileOptions::default() }).unwrap();
+        let weights = ModelWeights::locate(&compiled.graph, &compiled.file, &model).unwrap();
+        let mut session = Session::new(&compiled.graph, &weights, RunOptions::default());
+        let outcome = session.run(&digits(3), &[], &Bindings::new(), None).unwrap();
+        let coefficients: Vec<f64> =
+            outcome.seeds.iter().filter(|seed| seed.is_coefficient).map(|seed| seed.sum).collect();
+        assert_eq!(coefficients, [3.0], "one for each row: {:?}", outcome.seeds);
+        assert_eq!(outcome.arrived.keys().collect::<Vec<_>>(), ["epsilon/relevance/input", "gradient/relevance/input"]);
+    }
 }
