@@ -107,7 +107,7 @@ impl<'w> Executor<'w> {
             .num_threads(options.threads)
             .build()
             .map_err(|error| RunErrorKind::Threads { threads: options.threads, reason: error.to_string() })?;
-        let take = |bytes| AlignedBytes::zeroed(bytes).ok_or(RunErrorKind::Memory { needed, limit: 0 });
+        let take = |bytes| AlignedBytes::zeroed(bytes).ok_or(RunErrorKind::OutOfMemory { needed });
         let memory = Memory {
             roots,
             weights: read_weights(&plan, weights)?,
