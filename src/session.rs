@@ -195,12 +195,32 @@ fn add_seed_results(graph: &mut Graph) -> Vec<(String, bool)> {
         if matches!(graph.node(node).op, Op::Promise) {
             continue;
         }
-        let weighed = matches!(graph.node(node).op, Op::Elementwise(Elementwise::Binary(Binary::Weigh)));
-        let name = graph.name(node.into()).to_string();
-        graph.results.push(GraphResult { name: format!("{SEED}{name}"), value: node.into() });
-        seeds.push((name, !weighed && !unit));
+        // Where a coefficient starts, the ledger of the output's own operation may hold the relevance that it stands for.
+        let weighed = if is_weigh(graph, node) { Some(node) } else { relevance_of_coefficient(graph, node) };
+        let start = weighed.unwrap_or(node);
+        let name = graph.name(start.into()).to_string();
+        graph.results.push(GraphResult { name: format!("{SEED}{name}"), value: start.into() });
+        seeds.push((name, weighed.is_none() && !unit));
     }
     seeds
+}
+
+fn is_weigh(graph: &Graph, node: NodeId) -> bool {
+    matches!(graph.node(node).op, Op::Elementwise(Elementwise::Binary(Binary::Weigh)))
+}
+
+/// The node that makes `R = y ⊙ g` of the coefficient `g` at the model output `y`, if there is one.
+fn relevance_of_coefficient(graph: &Graph, g: NodeId) -> Option<NodeId> {
+    let is_output = |node: NodeId| {
+        let promised = graph.operand(node, 0).filter(|_| matches!(graph.node(node).op, Op::Promise));
+        graph.results.iter().any(|result| Some(result.value) == promised && result.name.starts_with("output/"))
+    };
+    let mut users = graph.users(g.into()).into_iter().map(|(user, _)| user);
+    // Those of the seed itself start something of their own.
+    let by_rule = |node: NodeId| graph.node(node).origin.by.as_deref() != Some("seed");
+    users.find(|&user| {
+        by_rule(user) && is_weigh(graph, user) && graph.operand(user, 0).is_some_and(|y| is_output(y.node))
+    })
 }
 
 #[cfg(test)]
