@@ -136,6 +136,8 @@ fn requested_tensors(imported: &Imported, wrt: &[String]) -> Result<Vec<(String,
             if !imported.graph.ty(value).dtype.is_float() {
                 let ty = imported.graph.ty(value);
                 missing.push(Diagnostic::request(format!("--wrt {pattern}: `{name}` is {ty}, not floating-point")));
+            } else if !is_activation(&imported.graph, value) {
+                missing.push(Diagnostic::request(format!("--wrt {pattern}: `{name}` is a constant of the model")));
             } else if !found.iter().any(|(_, other)| *other == value) {
                 found.push((name.clone(), value));
             }

@@ -198,7 +198,7 @@ fn run_status(kind: &RunErrorKind) -> Status {
     match kind {
         RunErrorKind::Input { .. } | RunErrorKind::Weight { .. } | RunErrorKind::Index { .. } => Status::Rejected,
         RunErrorKind::Numeric { .. } => Status::Numeric,
-        RunErrorKind::Memory { .. } | RunErrorKind::Threads { .. } => Status::Limit,
+        RunErrorKind::Memory { .. } | RunErrorKind::OutOfMemory { .. } | RunErrorKind::Threads { .. } => Status::Limit,
         RunErrorKind::Unsupported { .. } => Status::Unsupported,
         RunErrorKind::Plan(_) => Status::Bug,
     }

@@ -6,6 +6,7 @@ use lrpc_ir::ops::{Op, Select};
 use lrpc_ir::{Bindings, DType, Diagnostic, DiagnosticKind, Diagnostics, Graph, Value};
 use lrpc_kernels as kernels;
 
+use crate::convert::{first_nan, to_kernel};
 use crate::data;
 use crate::error::Error;
 
@@ -153,7 +154,7 @@ impl Binder<'_> {
         if let Some(at) = first_nan(tensor) {
             return Err(Error::NotANumber { name, index: tensor.index_of(at) });
         }
-        match convert(tensor, ty.dtype, keep_f64) {
+        match to_kernel(tensor, ty.dtype, keep_f64) {
             Ok((converted, note)) => {
                 self.bound.notes.extend(note.map(|note| format!("input `{name}`: {note}")));
                 self.bound.tensors.insert(name.clone(), converted);
@@ -233,12 +234,6 @@ impl Binder<'_> {
     }
 }
 
-/// Position of the first NaN. Infinities pass: masks hold them.
-fn first_nan(tensor: &data::Tensor) -> Option<usize> {
-    tensor.first_non_finite()?;
-    tensor.to_f64().iter().position(|value| value.is_nan())
-}
-
 fn one_per_row() -> String {
     "an index input takes one index for each row, flat over the explained axes".into()
 }
@@ -248,69 +243,52 @@ pub fn is_seed_index(graph: &Graph, input: Value) -> bool {
     graph.ty(input).dtype == DType::I64 && graph.operand(input.node, 0).is_some()
 }
 
-/// The element type in files as that of the graph.
-pub fn dtype_of(dtype: data::DType) -> DType {
-    DType::from_name(dtype.name()).unwrap_or(DType::Bool)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lrpc_ir::text;
 
-/// The tensor in the element type `wanted`, and what was lost on the way.
-fn convert(tensor: &data::Tensor, wanted: DType, keep_f64: bool) -> Result<(kernels::Tensor, Option<String>), String> {
-    let given = dtype_of(tensor.dtype());
-    let make = |dtype, bytes: &[u8]| kernels::Tensor::new(dtype, tensor.shape(), bytes);
-    if given == wanted {
-        return Ok((make(given, tensor.bytes())?, None));
+    const GRAPH: &str = "lrpc 1\ninput %a : f32[N, S]\ninput %b : f32[N, S+1]\ninput %c : i64[2, N]\nforward\n  \
+                         %y = relu %a : f32[N, S]\nresult \"output/y\" = %y\n";
+
+    fn zeros(shape: &[usize]) -> data::Tensor {
+        data::Tensor::from_slice(shape, &vec![0f32; shape.iter().product()]).unwrap()
     }
-    if given == DType::F64 && wanted == DType::F32 {
-        if keep_f64 {
-            return Ok((make(given, tensor.bytes())?, None));
+
+    fn bind(a: &[usize], b: &[usize], c: &[usize]) -> Result<Bindings, String> {
+        let indices = data::Tensor::from_slice(c, &vec![0i32; c.iter().product()]).unwrap();
+        let given = [("a".into(), zeros(a)), ("b".into(), zeros(b)), ("c".into(), indices)].into();
+        let bound = bind_inputs(&text::parse(GRAPH).unwrap(), &given, &[], &Bindings::new(), false);
+        bound.map(|bound| bound.dims).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn symbols_get_their_sizes_from_the_inputs() {
+        let dims = bind(&[3, 4], &[3, 5], &[2, 3]).unwrap();
+        assert_eq!(dims, Bindings::from([("N".into(), 3), ("S".into(), 4)]));
+    }
+
+    #[test]
+    fn every_conflict_is_named() {
+        let error = bind(&[3, 4], &[2, 4], &[3, 3]).unwrap_err();
+        for words in [
+            "`N` has two sizes: axis 0 of input `a` is 3, but axis 0 of input `b` is 2",
+            "input `b`: axis 1 has length 4, expected 5",
+            "input `c`: axis 0 has length 3, expected 2",
+        ] {
+            assert!(error.contains(words), "{error}");
         }
-        let bytes: Vec<u8> = tensor.to_f32().iter().flat_map(|value| value.to_le_bytes()).collect();
-        return Ok((make(wanted, &bytes)?, Some("f64 rounded to f32".into())));
+        assert_eq!(error.lines().count(), 3, "{error}");
     }
-    if wanted == DType::F32 && matches!(given, DType::F16 | DType::Bf16) {
-        let bytes: Vec<u8> = tensor.to_f32().iter().flat_map(|value| value.to_le_bytes()).collect();
-        return Ok((make(wanted, &bytes)?, None));
-    }
-    if wanted == DType::F64 && given.is_float() {
-        let bytes: Vec<u8> = tensor.to_f64().iter().flat_map(|value| value.to_le_bytes()).collect();
-        return Ok((make(wanted, &bytes)?, None));
-    }
-    if widens(given, wanted) {
-        // Integers of up to 32 bits are exact in `f64`.
-        let mut bytes = Vec::new();
-        for value in tensor.to_f64() {
-            bytes.extend((value as i64).to_le_bytes().iter().take(wanted.size()));
-        }
-        return Ok((make(wanted, &bytes)?, None));
-    }
-    Err(format!("holds {given}, expected {wanted}"))
-}
 
-/// Whether every integer of the type `from` is one of the type `to`. Those of 64 bits widen to nothing.
-fn widens(from: DType, to: DType) -> bool {
-    let signed = |dtype| matches!(dtype, DType::I8 | DType::I16 | DType::I32 | DType::I64);
-    from.is_integer() && to.is_integer() && from.size() < to.size() && (signed(to) || !signed(from))
-}
-
-/// A result as it stands in files.
-///
-/// # Errors
-/// An element type that files do not have, which is none that results have.
-pub fn to_data(tensor: &kernels::Tensor) -> Result<data::Tensor, data::TensorError> {
-    let dtype = match tensor.dtype() {
-        DType::Bool => data::DType::Bool,
-        DType::I8 => data::DType::I8,
-        DType::I16 => data::DType::I16,
-        DType::I32 => data::DType::I32,
-        DType::I64 => data::DType::I64,
-        DType::U8 => data::DType::U8,
-        DType::U16 => data::DType::U16,
-        DType::U32 => data::DType::U32,
-        DType::U64 => data::DType::U64,
-        DType::F16 => data::DType::F16,
-        DType::Bf16 => data::DType::BF16,
-        DType::F32 => data::DType::F32,
-        DType::F64 => data::DType::F64,
-    };
-    data::Tensor::new(dtype, tensor.shape().to_vec(), tensor.bytes().to_vec())
+    #[test]
+    fn an_index_needs_an_index_input() {
+        let index = SeedIndex { name: None, indices: vec![1] };
+        let graph = text::parse(GRAPH).unwrap();
+        let error = bind_inputs(&graph, &BTreeMap::new(), &[index], &Bindings::new(), false).unwrap_err().to_string();
+        assert!(
+            error.contains("input `a` : f32[N, S] is missing") && error.contains("--index needs a name"),
+            "{error}"
+        );
+    }
 }

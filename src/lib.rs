@@ -10,6 +10,7 @@
 
 pub mod cli;
 pub mod compile;
+pub mod convert;
 pub mod coverage;
 pub mod data;
 pub mod error;

@@ -10,10 +10,11 @@ use lrpc_ir::{Bindings, Graph, NodeId};
 use lrpc_kernels::{CheckFinite, Executor, LedgerSums, Options, Progress};
 use lrpc_passes::bind::{self, Request, Strategy, Wanted};
 
+use crate::convert::to_data;
 use crate::data;
 use crate::error::Error;
 use crate::graph_file::ModelWeights;
-use crate::inputs::{SeedIndex, bind_inputs, to_data};
+use crate::inputs::{SeedIndex, bind_inputs};
 
 /// Prefix of the results that are added to report what starts at the outputs.
 const SEED: &str = "seed/";
@@ -194,10 +195,76 @@ fn add_seed_results(graph: &mut Graph) -> Vec<(String, bool)> {
         if matches!(graph.node(node).op, Op::Promise) {
             continue;
         }
-        let weighed = matches!(graph.node(node).op, Op::Elementwise(Elementwise::Binary(Binary::Weigh)));
-        let name = graph.name(node.into()).to_string();
-        graph.results.push(GraphResult { name: format!("{SEED}{name}"), value: node.into() });
-        seeds.push((name, !weighed && !unit));
+        // Where a coefficient starts, the ledger of the output's own operation may hold the relevance that it stands for.
+        let weighed = if is_weigh(graph, node) { Some(node) } else { relevance_of_coefficient(graph, node) };
+        let start = weighed.unwrap_or(node);
+        let name = graph.name(start.into()).to_string();
+        graph.results.push(GraphResult { name: format!("{SEED}{name}"), value: start.into() });
+        seeds.push((name, weighed.is_none() && !unit));
     }
     seeds
+}
+
+fn is_weigh(graph: &Graph, node: NodeId) -> bool {
+    matches!(graph.node(node).op, Op::Elementwise(Elementwise::Binary(Binary::Weigh)))
+}
+
+/// The node that makes `R = y ⊙ g` of the coefficient `g` at the model output `y`, if there is one.
+fn relevance_of_coefficient(graph: &Graph, g: NodeId) -> Option<NodeId> {
+    let is_output = |node: NodeId| {
+        let promised = graph.operand(node, 0).filter(|_| matches!(graph.node(node).op, Op::Promise));
+        graph.results.iter().any(|result| Some(result.value) == promised && result.name.starts_with("output/"))
+    };
+    let mut users = graph.users(g.into()).into_iter().map(|(user, _)| user);
+    // Those of the seed itself start something of their own.
+    let by_rule = |node: NodeId| graph.node(node).origin.by.as_deref() != Some("seed");
+    users.find(|&user| {
+        by_rule(user) && is_weigh(graph, user) && graph.operand(user, 0).is_some_and(|y| is_output(y.node))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::compile::{CompileOptions, compile_model};
+
+    fn digits(count: usize) -> BTreeMap<String, data::Tensor> {
+        let pixels: Vec<f32> = (0..count * 784).map(|at| (at % 7) as f32 / 7.0).collect();
+        BTreeMap::from([("input".into(), data::Tensor::from_slice(&[count, 1, 28, 28], &pixels).unwrap())])
+    }
+
+    #[test]
+    fn the_second_run_of_a_shape_plans_nothing() {
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/mnist/mnist_cnn.onnx");
+        let compiled = compile_model(&model, &CompileOptions::default()).unwrap();
+        let weights = ModelWeights::locate(&compiled.graph, &compiled.file, &model).unwrap();
+        let mut session = Session::new(&compiled.graph, &weights, RunOptions::default());
+        let mut run = |count: usize| {
+            let outcome = session.run(&digits(count), &[], &Bindings::new(), None).unwrap();
+            (outcome, session.plans.len())
+        };
+        let (first, plans) = run(1);
+        assert_eq!((plans, run(2).1, run(1).1, run(2).1), (1, 2, 2, 2));
+        let (again, _) = run(1);
+        assert_eq!(first.results, again.results);
+        assert!(!first.results.keys().any(|name| name.starts_with(SEED)));
+        assert_eq!(first.seeds.len(), 1);
+        assert!(first.seeds.iter().all(|seed| seed.name == "R.logits" && !seed.is_coefficient));
+    }
+
+    #[test]
+    fn coefficients_are_told_from_relevance() {
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/mnist/mnist_cnn.onnx");
+        let rules = vec!["epsilon".into(), "gradient".into()];
+        let compiled = compile_model(&model, &CompileOptions { rules, ..CompileOptions::default() }).unwrap();
+        let weights = ModelWeights::locate(&compiled.graph, &compiled.file, &model).unwrap();
+        let mut session = Session::new(&compiled.graph, &weights, RunOptions::default());
+        let outcome = session.run(&digits(3), &[], &Bindings::new(), None).unwrap();
+        let coefficients: Vec<f64> =
+            outcome.seeds.iter().filter(|seed| seed.is_coefficient).map(|seed| seed.sum).collect();
+        assert_eq!(coefficients, [3.0], "one for each row: {:?}", outcome.seeds);
+        assert_eq!(outcome.arrived.keys().collect::<Vec<_>>(), ["epsilon/relevance/input", "gradient/relevance/input"]);
+    }
 }

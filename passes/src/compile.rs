@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use lrpc_ir::graph::{Graph, GraphResult, Value};
 use lrpc_ir::ops::{Linear, Normalize, Op, Select, Source};
-use lrpc_ir::{Diagnostic, Diagnostics, Region};
+use lrpc_ir::{Diagnostic, DiagnosticKind, Diagnostics, Region};
 
 use crate::canonicalise;
 use crate::manager::{self, Context, PassDef, Patch, Refusal};
@@ -187,7 +187,12 @@ fn default_composite(graph: &Graph) -> Result<(Composite, String), Diagnostics> 
     let attends = any(&|op| matches!(op, Op::Normalize(Normalize::Softmax { .. })))
         && graph.order().iter().any(|&node| is_product_of_activations(graph, node));
     if attends {
-        return Ok((Composite::named("attnlrp")?, "attnlrp: a softmax weighs a product of activations".into()));
+        let composite = Composite::named("attnlrp").map_err(|_| {
+            Diagnostic::new("the model attends, and the composite for that, `attnlrp`, is not there")
+                .of_kind(DiagnosticKind::NoRule)
+                .help("name another composite with --rules")
+        })?;
+        return Ok((composite, "attnlrp: a softmax weighs a product of activations".into()));
     }
     if convolves {
         return Ok((Composite::named("epsilon-plus-flat")?, "epsilon-plus-flat: the model convolves".into()));

@@ -63,6 +63,9 @@ impl<'a> Audit<'a> {
     }
 
     pub(super) fn table(&self) -> String {
+        if self.lines.is_empty() {
+            return "the composites keep no ledger: what they give is not conserved\n".into();
+        }
         let numbers = ["in", "out", "bias", "stabiliser", "rule", "error"];
         let mut columns = vec![("site", Align::Left), ("rule", Align::Left)];
         columns.extend(numbers.map(|name| (name, Align::Right)));

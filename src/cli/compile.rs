@@ -48,8 +48,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
     }
     match arguments.format {
         Format::Text => report(&compiled),
-        Format::Json if output::is_stdout(&arguments.output) => output::message(&report_json(&compiled)),
-        Format::Json => output::data(format!("{}\n", report_json(&compiled)).as_bytes())?,
+        Format::Json => {
+            output::report(&format!("{}\n", report_json(&compiled)), !output::is_stdout(&arguments.output))?;
+        }
     }
     Ok(Status::Good)
 }

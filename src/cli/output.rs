@@ -32,6 +32,15 @@ pub(super) fn text(path: Option<&Path>, text: &str) -> Result<(), Error> {
     }
 }
 
+/// Writes a report to standard output, or among the messages where standard output is taken.
+pub(super) fn report(text: &str, to_stdout: bool) -> Result<(), Error> {
+    if to_stdout {
+        return data(text.as_bytes());
+    }
+    message(text.trim_end());
+    Ok(())
+}
+
 /// Writes one message. Nobody can be told that standard error is gone.
 pub(super) fn message(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");

@@ -61,16 +61,16 @@ fn parameters(rule: &RuleDef) -> String {
     if table.is_empty() { "no parameters\n".into() } else { table.to_string() }
 }
 
-/// The first line of a rule's documentation.
+/// When a rule is used: the first line under that heading of its documentation.
 fn summary(rule: &RuleDef) -> &'static str {
-    rule.doc.trim().lines().next().unwrap_or_default()
+    rule.doc.lines().skip_while(|line| *line != "# Use when").nth(1).unwrap_or_default()
 }
 
 fn rule_list(format: Format) -> String {
     if format == Format::Json {
         return format!("{}\n", Value::from(RULES.iter().map(rule_json).collect::<Vec<_>>()));
     }
-    let mut table = Table::new(&[("rule", Align::Left), ("serves", Align::Left), ("", Align::Left)]);
+    let mut table = Table::new(&[("rule", Align::Left), ("serves", Align::Left), ("use when", Align::Left)]);
     for rule in RULES {
         table.row([rule.name.to_string(), rule.classes.join(", "), summary(rule).to_string()]);
     }

@@ -131,9 +131,8 @@ fn write_results(
 
 fn report(arguments: &Arguments, provenance: &Provenance<'_>, outcome: &RunOutcome) -> Result<Status, Error> {
     let closing = arguments.bind.audit.then(|| audit::Audit::of(&outcome.ledger, arguments.bind.precision()));
-    let to_stdout = !output::is_stdout(&arguments.output);
-    let show =
-        |text: &str| if to_stdout { output::data(text.as_bytes()) } else { Ok(output::message(text.trim_end())) };
+    // Where the results take standard output, the report goes to where messages go.
+    let show = |text: &str| output::report(text, !output::is_stdout(&arguments.output));
     match arguments.format {
         Format::Text => {
             totals(outcome);

@@ -270,7 +270,9 @@ mod tests {
         Function::all().filter(|function| !matches!(function, Function::Not | Function::IsNan)).map(sample)
     }
 
-    fn one(f: fn(&Unary, &[f64], &mut [f64]) -> Result<(), RunErrorKind>, unary: &Unary, x: f64) -> f64 {
+    type Kernel<T> = fn(&Unary, &[T], &mut [T]) -> Result<(), RunErrorKind>;
+
+    fn one(f: Kernel<f64>, unary: &Unary, x: f64) -> f64 {
         let mut y = [f64::NAN];
         f(unary, &[x], &mut y).unwrap();
         y[0]
@@ -319,7 +321,7 @@ mod tests {
     fn single_precision_follows_double() {
         for unary in each_function() {
             for (what, wide, narrow) in [
-                ("value", value::<f64> as fn(&_, &_, &mut _) -> _, value::<f32> as fn(&_, &_, &mut _) -> _),
+                ("value", value::<f64> as Kernel<f64>, value::<f32> as Kernel<f32>),
                 ("derivative", derivative::<f64>, derivative::<f32>),
                 ("secant", secant::<f64>, secant::<f32>),
             ] {

@@ -44,29 +44,36 @@ fn check_conv(conv: &Conv<'_>) {
     let pads = conv.pad.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let (stride, dilation, groups) = (conv.stride, conv.dilation, conv.groups);
     let attributes = format!("{{stride={stride}, pad=[{pads}], dilation={dilation}, groups={groups}}}");
-    let bias = format!("input %b : f32[{}]", conv.y[1]);
-    check(
-        &format!(
-            "input %x : f32[{x}]\ninput %w : f32[{w}]\n{bias}\nforward\n  %y = conv %x, %w, %b {attributes} : f32[{y}]\nresult \"y\" = %y\n"
-        ),
-        |values| {
-            let plane: usize = conv.y[2..].iter().product();
-            let start = |place: usize| values[2][place / plane % conv.y[1]];
-            let mut out: Vec<f64> = (0..conv.y.iter().product()).map(start).collect();
-            conv.each(|x, w, y| out[y] += values[0][x] * values[1][w]);
-            out
-        },
-    );
-    check(
-        &format!(
-            "input %y : f32[{y}]\ninput %w : f32[{w}]\nforward\n  %x = conv_transpose %y, %w {attributes} : f32[{x}]\nresult \"y\" = %x\n"
-        ),
-        |values| {
-            let mut out = vec![0.0; conv.x.iter().product()];
-            conv.each(|x, w, y| out[x] += values[0][y] * values[1][w]);
-            out
-        },
-    );
+    // Without and with a bias, which stands after the other operands.
+    for bias in [false, true] {
+        let name = if bias { ", %b" } else { "" };
+        let declared = |channels: usize| if bias { format!("input %b : f32[{channels}]\n") } else { String::new() };
+        let start = |values: &[Vec<f64>], shape: &[usize]| -> Vec<f64> {
+            let plane: usize = shape[2..].iter().product();
+            let of_place = |place: usize| values.get(2).map_or(0.0, |bias| bias[place / plane % shape[1]]);
+            (0..shape.iter().product()).map(of_place).collect()
+        };
+        let operands = format!("input %x : f32[{x}]\ninput %w : f32[{w}]\n{}", declared(conv.y[1]));
+        check(
+            &format!("{operands}forward\n  %y = conv %x, %w{name} {attributes} : f32[{y}]\nresult \"y\" = %y\n"),
+            |values| {
+                let mut out = start(values, conv.y);
+                conv.each(|x, w, y| out[y] += values[0][x] * values[1][w]);
+                out
+            },
+        );
+        let operands = format!("input %y : f32[{y}]\ninput %w : f32[{w}]\n{}", declared(conv.x[1]));
+        check(
+            &format!(
+                "{operands}forward\n  %x = conv_transpose %y, %w{name} {attributes} : f32[{x}]\nresult \"y\" = %x\n"
+            ),
+            |values| {
+                let mut out = start(values, conv.x);
+                conv.each(|x, w, y| out[x] += values[0][y] * values[1][w]);
+                out
+            },
+        );
+    }
 }
 
 #[test]

@@ -117,7 +117,7 @@ fn linear_resize_of_a_plane() {
         |v| {
             let taps = |place: usize, size: i64| {
                 let near = place as i64 / 2;
-                let other = if place % 2 == 0 { near - 1 } else { near + 1 };
+                let other = if place.is_multiple_of(2) { near - 1 } else { near + 1 };
                 [(near, 0.75), (other.clamp(0, size - 1), 0.25)]
             };
             let value = |i: &Vec<usize>| {
