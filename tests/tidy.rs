@@ -1,4 +1,5 @@
 //! Conventions as tests: layering, snapshots that read back and are wanted, sizes of files.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed expectation fails the test")]
 
 use std::path::{Path, PathBuf};
 
