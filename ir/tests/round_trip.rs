@@ -92,7 +92,11 @@ impl Generator {
             }),
             9 => Op::Select(Select::ArgMax { axis }),
             10 => Op::Normalize(Normalize::Softmax { axis }),
-            11 => Op::Scan(Scan::CumulativeSum { axis, exclusive: first.is_multiple_of(2), reverse: first.is_multiple_of(3) }),
+            11 => Op::Scan(Scan::CumulativeSum {
+                axis,
+                exclusive: first.is_multiple_of(2),
+                reverse: first.is_multiple_of(3),
+            }),
             12 => return self.linear(a, recipe),
             13 => Op::Pool(Pool::Window(PoolKind::AverageWithPadding, window(&ty, dim, *first as i64 % 3 + 1))),
             14 => Op::Pool(Pool::Resize(resize(&ty, dim, *number))),

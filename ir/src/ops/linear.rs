@@ -107,8 +107,9 @@ impl Geometry {
         if [self.strides.len(), self.pads.len(), self.dilations.len()].iter().any(|&count| count != axes) {
             return Err(format!("stride, pad and dilation need one value for each of {axes} spatial axes"));
         }
-        if self.strides.iter().chain(&self.dilations).chain([&self.groups]).any(|&value| value < 1) {
-            return Err("stride, dilation and groups must be positive".into());
+        super::expect_steps(&self.strides, &self.dilations, &self.pads)?;
+        if self.groups < 1 {
+            return Err("groups must be positive".into());
         }
         if x.dtype != weight.dtype {
             return Err(format!("operands differ: {x} and {weight}"));

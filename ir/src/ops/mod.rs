@@ -277,6 +277,18 @@ fn expect_axes(axes: &[usize], rank: usize) -> Result<(), String> {
     if axes.iter().collect::<BTreeSet<_>>().len() == axes.len() { Ok(()) } else { Err("an axis is named twice".into()) }
 }
 
+/// Checks that steps of windows are positive, and that no place they name leaves 31 bits.
+fn expect_steps(strides: &[i64], dilations: &[i64], pads: &[Dim]) -> Result<(), String> {
+    let far = i64::from(i32::MAX);
+    if strides.iter().chain(dilations).any(|&step| !(1..=far).contains(&step)) {
+        return Err(format!("stride and dilation must lie between 1 and {far}"));
+    }
+    match pads.iter().find(|pad| pad.known().is_some_and(|pad| !(-far..=far).contains(&pad))) {
+        Some(pad) => Err(format!("a pad of {pad} leaves 31 bits")),
+        None => Ok(()),
+    }
+}
+
 /// Maps every dimension of a list.
 fn map_all(dims: &[Dim], map: &mut dyn FnMut(&Dim) -> Result<Dim, DimError>) -> Result<Vec<Dim>, DimError> {
     dims.iter().map(map).collect()

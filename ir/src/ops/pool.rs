@@ -174,9 +174,7 @@ impl Window {
         if x.rank() != axes + 2 || counts.iter().any(|&count| count != axes) {
             return Err(format!("needs window, stride, pad and dilation for each spatial axis of {x}"));
         }
-        if self.strides.iter().chain(&self.dilations).any(|&value| value < 1) {
-            return Err("stride and dilation must be positive".into());
-        }
+        super::expect_steps(&self.strides, &self.dilations, &self.pads)?;
         Ok(spatial_result(x, &self.spatial))
     }
 
