@@ -12,7 +12,7 @@ use crate::check::{Count, Expected, Site};
 use crate::funnel::Tensors;
 use crate::numbers::{Random, Style};
 
-const CASES: u64 = 60;
+const CASES: u64 = 80;
 
 /// Two operands and what each adds.
 struct Pair {
@@ -54,7 +54,10 @@ impl Pair {
         for (slot, name) in ["a", "b"].into_iter().enumerate() {
             site.tensors.insert(name.into(), self.operands[slot].clone());
             let is_constant = self.constant == Some(slot);
-            site.header += &format!("{} : f32{shape:?}\n", if is_constant { format!("weight @{name}") } else { format!("input %{name}") });
+            site.header += &format!(
+                "{} : f32{shape:?}\n",
+                if is_constant { format!("weight @{name}") } else { format!("input %{name}") }
+            );
             names.push(if is_constant { format!("@{name}") } else { format!("%{name}") });
             site.explained.extend((!is_constant).then_some(name));
         }
@@ -100,9 +103,11 @@ impl Single {
 
     fn of(random: &mut Random, sample: &[usize], dense: Dense, op: &str) -> Single {
         let samples = random.within(1, 2);
-        let with_batch = |shape: &[usize]| -> Vec<usize> { [samples].into_iter().chain(shape.iter().copied()).collect() };
-        let style = random.style();
-        let (x, shape) = (random.tensor(&with_batch(sample), style), with_batch(&dense.output_shape));
+        let with_batch =
+            |shape: &[usize]| -> Vec<usize> { [samples].into_iter().chain(shape.iter().copied()).collect() };
+        // Sums of multiples of 1/8 cancel to exactly 0 but not when each is divided first, as in a matrix of averages.
+        let x = random.tensor(&with_batch(sample), Style::Fine);
+        let shape = with_batch(&dense.output_shape);
         Single { forward: format!("%y = {op} : f32{shape:?} from \"/site\""), x, shape, dense }
     }
 
@@ -121,7 +126,8 @@ impl Single {
 
     fn pool(random: &mut Random) -> Single {
         let rank = random.within(1, 2);
-        let mut draw = |low: usize, high: usize| -> Vec<usize> { (0..rank).map(|_| random.within(low, high)).collect() };
+        let mut draw =
+            |low: usize, high: usize| -> Vec<usize> { (0..rank).map(|_| random.within(low, high)).collect() };
         let window = Window {
             kernel: draw(2, 3),
             strides: draw(1, 2),
@@ -135,7 +141,11 @@ impl Single {
         if kind == "sum" {
             dense.weight = dense.connected.mapv(|connected| f64::from(u8::from(connected)));
         }
-        let after = if kind == "average_with_padding" { format!("pad_after={:?}, ", &window.pads[rank..]) } else { String::new() };
+        let after = if kind == "average_with_padding" {
+            format!("pad_after={:?}, ", &window.pads[rank..])
+        } else {
+            String::new()
+        };
         let op = format!(
             "pool %x {{kind={kind}, window={:?}, stride={:?}, {after}pad={:?}}}",
             window.kernel,
@@ -283,7 +293,11 @@ fn a_value_added_to_itself_takes_both_shares() {
             } else {
                 signed_split(&contributions, r, 1e-6)
             };
-            Expected { relevance: vec![&split.operands[0] + &split.operands[1]], bias: 0.0, stabiliser: split.stabiliser }
+            Expected {
+                relevance: vec![&split.operands[0] + &split.operands[1]],
+                bias: 0.0,
+                stabiliser: split.stabiliser,
+            }
         });
     }
 }

@@ -56,12 +56,11 @@ impl Count {
 }
 
 impl Site {
-    fn body(&self, head: &mut dyn FnMut(usize) -> ArrayD<f64>, tensors: &mut Tensors) -> String {
+    fn body(&self) -> String {
         let size: usize = self.shape.iter().product();
-        tensors.insert("head".into(), head(size));
         format!(
-            "{}\nweight @head : f32[{size}, 2]\nforward\n{}\n%row = reshape %y : f32[1, {size}] from \"/row\"\n\
-             %h = dot %row, @head {{contract=1x0}} : f32[1, 2] from \"/head\"\nresult \"output/h\" = %h\n",
+            "{}\nweight @head : f32[{size}, 2]\nweight @offset : f32[2]\nforward\n{}\n%row = reshape %y : f32[1, {size}] from \"/row\"\n\
+             %scores = dot %row, @head, @offset {{contract=1x0}} : f32[1, 2] from \"/head\"\nresult \"output/scores\" = %scores\n",
             self.header, self.forward
         )
     }
@@ -84,13 +83,16 @@ impl Site {
     /// The outcomes in f64 and f32.
     fn outcomes(&self, random: &mut Random, carrier: Carrier, result: &str) -> (Outcome, Outcome) {
         let mut tensors = self.tensors.clone();
-        let body = self.body(&mut |size| random.tensor(&[size, 2], Style::Fine), &mut tensors);
+        let size = self.shape.iter().product();
+        tensors.insert("head".into(), random.tensor(&[size, 2], Style::Fine));
+        // The offset takes a part, so that the two seeds do not cancel where `y` has one element.
+        tensors.insert("offset".into(), random.away_from_zero(&[2]));
         let explained: Vec<&str> = self.explained.iter().copied().chain(["y"]).collect();
         let mut explanation = Explanation::of(self.composite(carrier, result), &explained);
-        explanation.targets = vec!["h[:,0]-h[:,1]".into()];
+        explanation.targets = vec!["scores[:,0]-scores[:,1]".into()];
         explanation.unit_seed = true;
         explanation.carrier = Some(carrier);
-        let graph = funnel::explain(&body, &explanation);
+        let graph = funnel::explain(&self.body(), &explanation);
         (funnel::run(&graph, &tensors, Precision::F64), funnel::run(&graph, &tensors, Precision::F32))
     }
 
@@ -124,10 +126,13 @@ impl Site {
             let found = absorbed(line, kind);
             assert!((found - expected).abs() <= 1e-10 * sums, "{kind:?} {found} is not {expected} in {what}");
         }
-        assert_closes(line, 1e-12, &what);
+        // The terms of z^B do not vanish with its denominator: at S(D) = ε they are 1/ε times larger than what is left.
+        assert_closes(line, if self.rule == "ZBox" { 1e-10 } else { 1e-12 }, &what);
         count.cases += 1;
-        // Where relevance grows, denominators cancel, and f32 has no four digits of them.
-        if scale <= 8.0 * largest(arriving) {
+        // Where relevance grows, denominators cancel, and f32 has no four digits of them. That of z^B, which is what is
+        // left of an output without its bias, cancels where weights are small or the input lies on an edge of its box.
+        let cancels = self.rule == "ZBox" && !self.with.contains("eps = 0.01");
+        if scale <= 8.0 * largest(arriving) && !cancels {
             count.single += 1;
             for (name, relevance) in self.explained.iter().zip(&expected.relevance) {
                 assert_close(single.relevance(name), relevance, 1e-4 * scale, &format!("f32 {name} of {what}"));
