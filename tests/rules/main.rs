@@ -11,9 +11,9 @@
 )]
 
 mod additive;
-//mod carriers;
+mod carriers;
 mod check;
-//mod composition;
+mod composition;
 mod conservation;
 mod elementwise;
 mod funnel;
