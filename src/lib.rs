@@ -1,5 +1,30 @@
-//! `lrpc`: ONNX models to relevance graphs.
+//! `lrpc`: from any ONNX model to a relevance graph, and from a relevance graph to numbers.
+//!
+//! # Reading order
+//! [`compile`] goes from a model to its relevance graph, [`graph_file`] reads a graph and finds its model again,
+//! [`session`] runs it on inputs that [`inputs`] has checked, [`manifest`] says where a result comes from. [`onnx`] is
+//! the front end, [`data`] and [`render`] are files and pictures, [`error`] what can go wrong, and [`cli`] the program.
+//!
+//! # Invariants of the crate, absences included
+//! Nothing but [`cli`] prints, reads flags or ends the process. Every failure is an [`Error`] with an exit status.
 
+pub mod cli;
+pub mod compile;
+pub mod convert;
+pub mod coverage;
 pub mod data;
+pub mod error;
+pub mod explain;
+pub mod graph_file;
+pub mod inputs;
+pub mod machine;
+pub mod manifest;
+pub mod names;
 pub mod onnx;
 pub mod render;
+pub mod session;
+
+pub use compile::{CompileOptions, Compiled, compile_model};
+pub use error::{Error, Status};
+pub use graph_file::{LoadedGraph, ModelWeights, load_graph};
+pub use session::{RunOptions, RunOutcome, Session};

@@ -1,2 +1,5 @@
-//! The `lrpc` command.
-fn main() {}
+//! The program `lrpc`.
+
+fn main() -> std::process::ExitCode {
+    lrpc::cli::main()
+}

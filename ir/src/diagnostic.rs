@@ -2,9 +2,25 @@
 
 use std::fmt;
 
+/// Whose side a finding is on, which decides the exit status of the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DiagnosticKind {
+    /// The model or an input is at fault.
+    #[default]
+    Model,
+    /// The request does not fit the model: a target, a tensor or a size that it does not have.
+    Request,
+    /// An operation has no rule.
+    NoRule,
+    /// The compiler is at fault.
+    Bug,
+}
+
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
+    /// Whose side it is on.
+    pub kind: DiagnosticKind,
     /// What is wrong.
     pub message: String,
     /// The ONNX node or value that it is about.
@@ -16,7 +32,18 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// A finding about the whole model.
     pub fn new(message: impl Into<String>) -> Diagnostic {
-        Diagnostic { message: message.into(), node: None, help: None }
+        Diagnostic { kind: DiagnosticKind::Model, message: message.into(), node: None, help: None }
+    }
+
+    /// A finding about what was asked for.
+    pub fn request(message: impl Into<String>) -> Diagnostic {
+        Diagnostic::new(message).of_kind(DiagnosticKind::Request)
+    }
+
+    /// The finding, on another side.
+    pub fn of_kind(mut self, kind: DiagnosticKind) -> Diagnostic {
+        self.kind = kind;
+        self
     }
 
     /// The finding, about a node.

@@ -22,7 +22,7 @@ pub mod text;
 pub mod types;
 pub mod verify;
 
-pub use diagnostic::{Diagnostic, Diagnostics};
+pub use diagnostic::{Diagnostic, DiagnosticKind, Diagnostics};
 pub use dim::{Bindings, Dim, DimError};
 pub use graph::{
     Absorbed, CompositeUse, Graph, GraphError, GraphResult, LedgerLine, ModelReference, Node, NodeId, Origin, Region,

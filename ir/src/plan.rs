@@ -97,6 +97,18 @@ pub enum KernelCall {
     Cond(Box<Plan>, Box<Plan>),
 }
 
+impl Step {
+    /// Whether the result at `output` may lie where the operand at `input` lies. A fused region reads a block of every
+    /// operand before it writes that block of its results, so it may overwrite an operand that has the result's shape
+    /// and element type; every other call reads operands after it began to write.
+    pub fn may_run_in_place(&self, plan: &Plan, input: usize, output: usize) -> bool {
+        let (Some(input), Some(output)) = (self.inputs.get(input), self.outputs.get(output)) else { return false };
+        let (input, output) = (plan.buffer(*input), plan.buffer(*output));
+        let fused = matches!(self.call, KernelCall::Fused(_));
+        fused && input.dtype == output.dtype && input.shape == output.shape
+    }
+}
+
 /// Arithmetic and traffic of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Cost {

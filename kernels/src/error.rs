@@ -58,6 +58,12 @@ pub enum RunErrorKind {
         /// The limit.
         limit: u64,
     },
+    /// The machine has no more memory.
+    #[error("needs {needed} bytes of memory, which the machine does not have; make the batch smaller")]
+    OutOfMemory {
+        /// Bytes of arena, prepared memory and weights.
+        needed: u64,
+    },
     /// No kernel for the call.
     #[error("the cpu backend has no kernel for {call}")]
     Unsupported {

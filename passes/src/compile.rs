@@ -4,14 +4,14 @@ use std::collections::HashSet;
 
 use lrpc_ir::graph::{Graph, GraphResult, Value};
 use lrpc_ir::ops::{Linear, Normalize, Op, Select, Source};
-use lrpc_ir::{Diagnostic, Diagnostics, Region};
+use lrpc_ir::{Diagnostic, DiagnosticKind, Diagnostics, Region};
 
 use crate::canonicalise;
 use crate::manager::{self, Context, PassDef, Patch, Refusal};
 use crate::relevance::composite::Composite;
 use crate::relevance::seed::Target;
 use crate::relevance::site::Carrier;
-use crate::relevance::{self, Application, Request};
+use crate::relevance::{self, Application, Request, Survey};
 
 /// What to compile.
 #[derive(Debug, Clone, Default)]
@@ -59,13 +59,51 @@ pub fn compile(
     options: &Options,
     observe: &mut dyn FnMut(&PassDef, &Graph),
 ) -> Result<Report, Diagnostics> {
+    let Canonical { request, chosen, mut context } = canonical(graph, options, observe)?;
+    if !options.targets.is_empty() && !options.all_outputs {
+        let named: HashSet<String> = request.targets.iter().flat_map(Target::outputs).map(str::to_string).collect();
+        graph.results.retain(|result| named.contains(output_name(result)));
+    }
+    let applications = relevance::generate(graph, &request)?;
+    manager::check(graph, APPLY_RULES.name, options.verify)?;
+    observe(&APPLY_RULES, graph);
+    manager::run(graph, canonicalise::AFTER_RULES, &mut context, options.verify, observe)?;
+    Ok(Report {
+        composites: request.composites.iter().map(Composite::signature).collect(),
+        chosen,
+        applications,
+        patches: context.patches,
+        refusals: context.refusals,
+    })
+}
+
+/// Canonicalises `graph` and asks the composites for their rules, without generating anything.
+///
+/// # Errors
+/// As [`compile`], but operations without a rule, which are part of the survey.
+pub fn survey(graph: &mut Graph, options: &Options) -> Result<Survey, Diagnostics> {
+    let Canonical { request, .. } = canonical(graph, options, &mut |_, _| ())?;
+    relevance::survey(graph, &request)
+}
+
+/// What rules are applied to, and with which.
+struct Canonical {
+    request: Request,
+    chosen: Option<String>,
+    context: Context,
+}
+
+fn canonical(
+    graph: &mut Graph,
+    options: &Options,
+    observe: &mut dyn FnMut(&PassDef, &Graph),
+) -> Result<Canonical, Diagnostics> {
     manager::check(graph, "import", options.verify)?;
     let wrt = if options.wrt.is_empty() { default_tensors(graph)? } else { options.wrt.clone() };
     let targets = targets_of(graph, &options.targets)?;
     let outputs: HashSet<Value> = graph.results.iter().map(|result| result.value).collect();
     let mut context = Context { pinned: wrt.iter().copied().chain(outputs).collect(), ..Context::default() };
     manager::run(graph, canonicalise::PIPELINE, &mut context, options.verify, observe)?;
-
     let (composites, chosen) = match options.composites.is_empty() {
         true => {
             let (composite, why) = default_composite(graph)?;
@@ -73,28 +111,8 @@ pub fn compile(
         }
         false => (options.composites.clone(), None),
     };
-    if !options.targets.is_empty() && !options.all_outputs {
-        let named: HashSet<String> = targets.iter().flat_map(Target::outputs).map(str::to_string).collect();
-        graph.results.retain(|result| named.contains(output_name(result)));
-    }
-    let request = Request {
-        composites: composites.clone(),
-        targets,
-        wrt,
-        carrier: options.carrier,
-        unit_seed: options.unit_seed,
-    };
-    let applications = relevance::generate(graph, &request)?;
-    manager::check(graph, APPLY_RULES.name, options.verify)?;
-    observe(&APPLY_RULES, graph);
-    manager::run(graph, canonicalise::AFTER_RULES, &mut context, options.verify, observe)?;
-    Ok(Report {
-        composites: composites.iter().map(Composite::signature).collect(),
-        chosen,
-        applications,
-        patches: context.patches,
-        refusals: context.refusals,
-    })
+    let request = Request { composites, targets, wrt, carrier: options.carrier, unit_seed: options.unit_seed };
+    Ok(Canonical { request, chosen, context })
 }
 
 fn output_name(result: &GraphResult) -> &str {
@@ -117,7 +135,7 @@ pub fn default_tensors(graph: &Graph) -> Result<Vec<Value>, Diagnostic> {
         }
     }
     if tensors.is_empty() {
-        return Err(Diagnostic::new("the model has no floating-point input and no embedding")
+        return Err(Diagnostic::request("the model has no floating-point input and no embedding")
             .help("name the tensors to explain with --wrt"));
     }
     Ok(tensors)
@@ -169,7 +187,12 @@ fn default_composite(graph: &Graph) -> Result<(Composite, String), Diagnostics> 
     let attends = any(&|op| matches!(op, Op::Normalize(Normalize::Softmax { .. })))
         && graph.order().iter().any(|&node| is_product_of_activations(graph, node));
     if attends {
-        return Ok((Composite::named("attnlrp")?, "attnlrp: a softmax weighs a product of activations".into()));
+        let composite = Composite::named("attnlrp").map_err(|_| {
+            Diagnostic::new("the model attends, and the composite for that, `attnlrp`, is not there")
+                .of_kind(DiagnosticKind::NoRule)
+                .help("name another composite with --rules")
+        })?;
+        return Ok((composite, "attnlrp: a softmax weighs a product of activations".into()));
     }
     if convolves {
         return Ok((Composite::named("epsilon-plus-flat")?, "epsilon-plus-flat: the model convolves".into()));

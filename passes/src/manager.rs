@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use lrpc_ir::graph::{Graph, Value};
-use lrpc_ir::{Diagnostic, Diagnostics};
+use lrpc_ir::{Diagnostic, DiagnosticKind, Diagnostics};
 
 /// A pass over a graph.
 #[derive(Debug, Clone, Copy)]
@@ -93,6 +93,7 @@ pub(crate) fn check(graph: &Graph, after: &str, verify: bool) -> Result<(), Diag
     }
     lrpc_ir::verify::verify(graph).map_err(|error| {
         Diagnostic::new(format!("after the pass `{after}`: {error}"))
+            .of_kind(DiagnosticKind::Bug)
             .help("this is a bug of lrpc; please report it")
             .into()
     })

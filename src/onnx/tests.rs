@@ -200,6 +200,19 @@ fn small_things_in_great_numbers() {
 }
 
 #[test]
+fn integers_in_great_numbers() {
+    let ones = vec![1; 5_000_000];
+    let packed = in_graph(&field(5, &field(7, &ones)));
+    assert!(matches!(refuse_bytes(&packed), Reason::TooComplex { what: "integers in lists", .. }));
+    let attribute = in_graph(&field(1, &field(5, &[8 << 3, 1].repeat(5_000_000))));
+    assert!(matches!(refuse_bytes(&attribute), Reason::TooComplex { what: "integers in lists", .. }));
+    let unknown = [ModelProto::default().encode_to_vec(), [0xf8, 0x06, 1].repeat(34_000_000)].concat();
+    let folder = folder();
+    let error = open(&write_bytes(&folder, &unknown)).unwrap_err();
+    assert!(matches!(error.reason, Reason::TooComplex { what: "fields", .. }));
+}
+
+#[test]
 fn graphs_inside_graphs() {
     let mut graph = Vec::new();
     for _ in 0..200 {

@@ -20,6 +20,8 @@ pub struct Limits {
     pub depth: u32,
     /// Fields of all messages; a number in a packed list is none.
     pub fields: u64,
+    /// Integers in lists: elements of tensors that are not raw, and of attributes.
+    pub integers: u64,
     /// Bytes that the decoded structure may take.
     pub decoded: u64,
     /// Bytes that the decoded structure may take whatever the size of the file; beyond, `amplification` counts.
@@ -35,7 +37,8 @@ impl Default for Limits {
             tensors: 1 << 20,
             attributes: 1 << 23,
             depth: 64,
-            fields: 1 << 26,
+            fields: 1 << 25,
+            integers: 1 << 22,
             decoded: 1 << 30,
             decoded_freely: 32 << 20,
             amplification: 20,
@@ -158,6 +161,7 @@ pub(super) enum Malformed {
 #[derive(Default)]
 struct Counts {
     fields: u64,
+    integers: u64,
     nodes: u64,
     tensors: u64,
     attributes: u64,
@@ -201,6 +205,7 @@ impl Scan<'_> {
                 self.message(child, content, depth.saturating_add(1))?;
             } else {
                 self.count_value(field, &entry.value).map_err(|malformed| reason(malformed, at))?;
+                self.limit("integers in lists", self.counts.integers, self.limits.integers)?;
             }
         }
     }
@@ -229,15 +234,18 @@ impl Scan<'_> {
                 self.decoded(size_of::<bytes::Bytes>() as u64, field.repeated);
                 self.counts.raw = self.counts.raw.saturating_add(bytes.len() as u64);
             }
-            (Kind::Varint(size), Value::Varint(_)) => self.decoded(size, field.repeated),
+            (Kind::Varint(size), Value::Varint(_)) => self.integers(u64::from(field.repeated), size),
             (Kind::Fixed32, Value::Fixed32) => self.decoded(4, field.repeated),
             (Kind::Fixed64, Value::Fixed64) => self.decoded(8, field.repeated),
             (Kind::Varint(size), Value::Delimited(packed)) if field.repeated => {
                 if packed.last().is_some_and(|last| *last >= 0x80) {
                     return Err(Malformed::Invalid("a packed integer has no end"));
                 }
-                let count = packed.iter().filter(|byte| **byte < 0x80).count() as u64;
-                self.decoded(count.saturating_mul(size), true);
+                // None takes more than ten bytes, so that what is far too long is not even read.
+                let fewest = packed.len() as u64 / 10;
+                let within = fewest <= self.limits.integers;
+                let count = if within { packed.iter().filter(|byte| **byte < 0x80).count() as u64 } else { fewest };
+                self.integers(count, size);
             }
             (Kind::Fixed32 | Kind::Fixed64, Value::Delimited(packed)) if field.repeated => {
                 self.decoded(packed.len() as u64, true);
@@ -245,6 +253,11 @@ impl Scan<'_> {
             _ => return Err(Malformed::Invalid("a field has a type that ONNX does not give it")),
         }
         Ok(())
+    }
+
+    fn integers(&mut self, count: u64, size: u64) {
+        self.counts.integers = self.counts.integers.saturating_add(count);
+        self.decoded(count.saturating_mul(size), true);
     }
 
     /// Counts memory of the decoded form. A vector that grows may hold twice what it needs.

@@ -117,7 +117,8 @@ impl Normalize {
         for parameter in parameters {
             expect_shape("a parameter", &parameter.shape, shape)?;
         }
-        if let (Normalize::GroupNorm { groups: Dim::Known(groups), .. }, Dim::Known(channels)) = (self, &x.shape[1])
+        if let (Normalize::GroupNorm { groups: Dim::Known(groups), .. }, Some(Dim::Known(channels))) =
+            (self, x.shape.get(1))
             && (*groups < 1 || channels % groups != 0)
         {
             return Err(format!("{channels} channels do not split into {groups} groups"));

@@ -197,9 +197,9 @@ impl<'a> Cursor<'a> {
             }
             self.at = start;
         } else if self.peek() != Some('"') {
-            if let Ok(word) = self.word()
-                && matches!(self.peek(), Some(',' | '}' | ']') | None)
-            {
+            // A word that goes on is a dimension such as `N-2`.
+            let word = self.take_while(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.');
+            if !word.is_empty() && matches!(self.peek(), Some(',' | '}' | ']' | ':') | None) {
                 return Ok(Attribute::Word(word.into()));
             }
             self.at = start;

@@ -20,6 +20,20 @@ fn names_and_symbols_outside_of_the_bare_set_are_quoted() {
 }
 
 #[test]
+fn differences_and_infinite_scalars_read_back() {
+    let text = "lrpc 1\ninput %x : f32[N]\nforward\n  %c = const inf : f32[]\n  %d = const -inf : f32[]\n  %n = const nan : f32[2]\n  \
+                %y = slice %x {start=[N-2]} : f32[2]\nresult \"c\" = %c\nresult \"d\" = %d\nresult \"n\" = %n\nresult \"y\" = %y\n";
+    let graph = parse(text).unwrap();
+    crate::verify::verify(&graph).unwrap();
+    let crate::Op::Movement(crate::ops::Movement::Slice { starts, .. }) = &graph.node(graph.results[3].value.node).op
+    else {
+        panic!("not a slice");
+    };
+    assert_eq!(starts[0], crate::Dim::symbol("N").sub(&crate::Dim::Known(2)).unwrap());
+    assert_eq!(print(&graph), text);
+}
+
+#[test]
 fn errors_name_line_and_column() {
     let cases = [
         ("lrpc 2\n", "line 1, column 1: expected `lrpc 1`: not a relevance graph, or of a newer version"),

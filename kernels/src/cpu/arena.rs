@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use lrpc_ir::plan::{Buffer, BufferId, KernelCall, Place, Plan, Step};
+use lrpc_ir::plan::{Buffer, BufferId, Place, Plan, Step};
 
 use super::view::{View, ViewMut};
 use crate::error::RunErrorKind;
@@ -46,6 +46,7 @@ pub(crate) fn roots(plan: &Plan) -> Result<Vec<Root>, RunErrorKind> {
     let mut constants = 0;
     let mut roots = Vec::with_capacity(plan.buffers.len());
     for buffer in &plan.buffers {
+        bytes_of(buffer)?;
         let root = match &buffer.place {
             Place::Alias(_) => Root::Constant(usize::MAX),
             Place::Input(position) => {
@@ -75,16 +76,18 @@ pub(crate) fn roots(plan: &Plan) -> Result<Vec<Root>, RunErrorKind> {
 
 /// Checks that a buffer shows all of what the caller gives.
 fn same_size(plan: &Plan, buffer: &Buffer, given: Option<BufferId>) -> Result<(), RunErrorKind> {
-    let bytes = |buffer: &Buffer| crate::tensor::byte_count(buffer.dtype, &buffer.shape);
-    let given = given.and_then(|id| plan.buffers.get(id.0 as usize)).and_then(bytes);
-    let same = given.is_some() && given == bytes(buffer);
+    let given = given.and_then(|id| plan.buffers.get(id.0 as usize)).map(bytes_of).transpose()?;
+    let same = given == Some(bytes_of(buffer)?);
     if same { Ok(()) } else { Err(RunErrorKind::plan(format!("buffer {} is not what is given", buffer.name))) }
 }
 
-fn range_of(buffer: &Buffer, offset: usize, size: usize) -> Result<Range<usize>, RunErrorKind> {
+fn bytes_of(buffer: &Buffer) -> Result<usize, RunErrorKind> {
     let bytes = crate::tensor::byte_count(buffer.dtype, &buffer.shape);
-    let end = bytes.and_then(|bytes| offset.checked_add(bytes));
-    match end {
+    bytes.ok_or_else(|| RunErrorKind::plan(format!("buffer {} has more bytes than can be counted", buffer.name)))
+}
+
+fn range_of(buffer: &Buffer, offset: usize, size: usize) -> Result<Range<usize>, RunErrorKind> {
+    match offset.checked_add(bytes_of(buffer)?) {
         Some(end) if end <= size && offset.is_multiple_of(buffer.dtype.size()) => Ok(offset..end),
         _ => Err(RunErrorKind::plan(format!("buffer {} lies outside of its memory or is not aligned", buffer.name))),
     }
@@ -96,13 +99,10 @@ fn follow(plan: &Plan, alias: &Buffer) -> Result<usize, RunErrorKind> {
     let mut position = 0;
     for _ in 0..=plan.buffers.len() {
         let Place::Alias(BufferId(target)) = buffer.place else {
-            let same =
-                buffer.dtype.size() == alias.dtype.size() && buffer.shape.iter().product::<usize>() == alias.elements();
-            return if same {
-                Ok(position)
-            } else {
-                Err(RunErrorKind::plan(format!("alias {} differs in size", alias.name)))
-            };
+            if bytes_of(buffer)? == bytes_of(alias)? && buffer.dtype.size() == alias.dtype.size() {
+                return Ok(position);
+            }
+            return Err(RunErrorKind::plan(format!("alias {} differs in size", alias.name)));
         };
         position = target as usize;
         buffer =
@@ -218,20 +218,16 @@ impl Memory<'_> {
     }
 }
 
-/// The output whose bytes the operand shares, if sharing is allowed there: only in fused regions, and only with the same
-/// type and shape, because these read a block of an operand before they write that block.
+/// The output whose bytes the operand shares, if [`Step::may_run_in_place`] allows it there.
 fn in_place(plan: &Plan, roots: &[Root], step: &Step, operand: BufferId) -> Result<usize, RunErrorKind> {
-    let buffer = plan.buffer(operand);
-    let position = step.outputs.iter().position(|output| roots[output.0 as usize] == roots[operand.0 as usize]);
-    match position {
-        Some(position) if matches!(step.call, KernelCall::Fused(_)) => {
-            let output = plan.buffer(step.outputs[position]);
-            if (output.dtype, &output.shape) == (buffer.dtype, &buffer.shape) {
-                return Ok(position);
-            }
-            Err(RunErrorKind::plan(format!("`{}` overwrites {} under another type", step.label, buffer.name)))
+    let shared = |output: &BufferId| roots[output.0 as usize] == roots[operand.0 as usize];
+    let input = step.inputs.iter().position(|input| *input == operand);
+    match (input, step.outputs.iter().position(shared)) {
+        (Some(input), Some(output)) if step.may_run_in_place(plan, input, output) => Ok(output),
+        _ => {
+            let name = &plan.buffer(operand).name;
+            Err(RunErrorKind::plan(format!("`{}` overwrites its operand {name}, or has none", step.label)))
         }
-        _ => Err(RunErrorKind::plan(format!("`{}` overwrites its operand {}", step.label, buffer.name))),
     }
 }
 
@@ -256,6 +252,6 @@ mod tests {
     fn overlapping_outputs_are_refused() {
         let mut memory = vec![0u8; 10];
         assert!(carve(&mut memory, &[0..4, 3..5]).is_none());
-        assert!(carve(&mut memory, &[8..11]).is_none());
+        assert!(carve(&mut memory, &[0..1, 8..11]).is_none());
     }
 }

@@ -34,7 +34,8 @@ pub enum CheckFinite {
 pub struct Options {
     /// Number of threads; 0 means one per core. The numbers that come out do not depend on it.
     pub threads: usize,
-    /// The most bytes that arena, prepared memory and weights may take together.
+    /// The most bytes that arena, prepared memory, weights and literals may take together. What single kernels take for
+    /// a moment (windows of a convolution, rearranged operands) is not among them.
     pub memory_limit: Option<u64>,
     /// What is checked for NaN and infinity.
     pub check_finite: CheckFinite,
@@ -106,7 +107,7 @@ impl<'w> Executor<'w> {
             .num_threads(options.threads)
             .build()
             .map_err(|error| RunErrorKind::Threads { threads: options.threads, reason: error.to_string() })?;
-        let take = |bytes| AlignedBytes::zeroed(bytes).ok_or(RunErrorKind::Memory { needed, limit: 0 });
+        let take = |bytes| AlignedBytes::zeroed(bytes).ok_or(RunErrorKind::OutOfMemory { needed });
         let memory = Memory {
             roots,
             weights: read_weights(&plan, weights)?,
@@ -256,7 +257,7 @@ fn check_ids(plan: &Plan) -> Result<(), RunErrorKind> {
     }
 }
 
-/// Bytes of arena, prepared memory and all weights.
+/// Bytes of arena, prepared memory, weights and literals.
 fn memory_needed(plan: &Plan) -> Result<u64, RunErrorKind> {
     let mut needed = plan.arena_bytes as u64;
     let mut add = |bytes: Option<usize>| {
@@ -264,8 +265,8 @@ fn memory_needed(plan: &Plan) -> Result<u64, RunErrorKind> {
         sum.map(|sum| needed = sum).ok_or_else(|| RunErrorKind::plan("more bytes than can be counted"))
     };
     add(Some(plan.prepared_bytes))?;
-    for weight in &plan.weights {
-        let buffer = plan.buffer(weight.buffer);
+    let constants = plan.buffers.iter().filter(|buffer| matches!(buffer.place, Place::Constant(_)));
+    for buffer in plan.weights.iter().map(|weight| plan.buffer(weight.buffer)).chain(constants) {
         add(byte_count(buffer.dtype, &buffer.shape))?;
     }
     Ok(needed)

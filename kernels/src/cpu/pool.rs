@@ -46,6 +46,8 @@ pub(super) fn run(op: &Pool, inputs: &[View<'_>], output: &mut ViewMut<'_>) -> R
 struct Windows {
     kind: PoolKind,
     spatial: Spatial,
+    /// Per axis and window: the first place inside of the input, and how many taps lie inside.
+    inside: [Vec<(usize, usize)>; AXES],
     /// Per axis: places after the last element that count as padding.
     after: [i64; AXES],
 }
@@ -65,20 +67,30 @@ impl Windows {
         ensure(pads_after.len() <= AXES, "one pad for each spatial axis")?;
         let mut after = [0; AXES];
         after[AXES - pads_after.len()..].copy_from_slice(&pads_after);
-        Ok(Windows { kind, spatial, after })
+        let inside = spatial.0.map(|axis| {
+            let of_window = |window| {
+                let taps = axis.taps_inside(window);
+                let first = window as i64 * axis.stride + axis.offset(taps.start);
+                (usize::try_from(first).unwrap_or(0), taps.len())
+            };
+            (0..axis.output).map(of_window).collect()
+        });
+        Ok(Windows { kind, spatial, inside, after })
     }
 
     /// Calls `visit` with the flat place of every element inside of the window, in row-major order.
     #[inline(always)]
     fn places(&self, window: [usize; AXES], mut visit: impl FnMut(usize)) {
         let [z, y, x] = self.spatial.0;
-        for tap_z in z.taps_inside(window[0]) {
-            let place_z = (window[0] as i64 * z.stride + z.offset(tap_z)) as usize;
-            for tap_y in y.taps_inside(window[1]) {
-                let place_y = (window[1] as i64 * y.stride + y.offset(tap_y)) as usize;
-                let row = (place_z * y.input + place_y) * x.input;
-                for tap_x in x.taps_inside(window[2]) {
-                    visit(row + (window[2] as i64 * x.stride + x.offset(tap_x)) as usize);
+        let [(first_z, taps_z), (first_y, taps_y), (first_x, taps_x)] =
+            [self.inside[0][window[0]], self.inside[1][window[1]], self.inside[2][window[2]]];
+        for tap_z in 0..taps_z {
+            let place_z = first_z + tap_z * z.dilation as usize;
+            for tap_y in 0..taps_y {
+                let place_y = first_y + tap_y * y.dilation as usize;
+                let row = (place_z * y.input + place_y) * x.input + first_x;
+                for tap_x in 0..taps_x {
+                    visit(row + tap_x * x.dilation as usize);
                 }
             }
         }
@@ -89,7 +101,7 @@ impl Windows {
         let count = |(axis, &window): (usize, &usize)| {
             let bounds = &self.spatial.0[axis];
             match self.kind {
-                PoolKind::Average => bounds.taps_inside(window).len(),
+                PoolKind::Average => self.inside[axis][window].1,
                 _ => padded(bounds, self.after[axis]).taps_inside(window).len(),
             }
         };

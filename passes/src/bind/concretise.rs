@@ -39,7 +39,7 @@ fn check_names(graph: &Graph, dims: &Bindings) -> Result<(), Diagnostic> {
     let known = symbols(graph);
     let list = || if known.is_empty() { "none".into() } else { known.iter().cloned().collect::<Vec<_>>().join(", ") };
     match dims.keys().find(|name| !known.contains(*name)) {
-        Some(name) => Err(Diagnostic::new(format!("the graph has no dimension `{name}`"))
+        Some(name) => Err(Diagnostic::request(format!("the graph has no dimension `{name}`"))
             .help(format!("its symbolic dimensions: {}", list()))),
         None => Ok(()),
     }
@@ -85,7 +85,7 @@ fn bind_bodies(control: &Control, dims: &Bindings) -> Result<Control, Diagnostic
 fn missing(graph: &Graph, dims: &Bindings) -> Diagnostic {
     let names: Vec<String> = symbols(graph).into_iter().filter(|name| !dims.contains_key(name)).collect();
     let flags: Vec<String> = names.iter().map(|name| format!("--dim {name}=SIZE")).collect();
-    Diagnostic::new(format!("no size is known for: {}", names.join(", "))).help(format!("give {}", flags.join(" ")))
+    Diagnostic::request(format!("no size is known for: {}", names.join(", "))).help(format!("give {}", flags.join(" ")))
 }
 
 fn with_sizes(diagnostic: Diagnostic, dims: &Bindings) -> Diagnostic {

@@ -11,7 +11,7 @@ use super::rewrite::{self, Outcome, copy, rewrite};
 /// The graph without promise nodes.
 pub(super) fn keep(graph: &Graph, strategy: Strategy) -> Result<Graph, Diagnostic> {
     if strategy != Strategy::Store {
-        return Err(Diagnostic::new(format!("promises cannot be kept by `{}`", strategy.name()))
+        return Err(Diagnostic::request(format!("promises cannot be kept by `{}`", strategy.name()))
             .help("keep them with --keep store"));
     }
     let order = rewrite::topological(graph, &graph.inputs());

@@ -30,7 +30,7 @@ mod tests;
 use std::collections::BTreeSet;
 
 use lrpc_ir::plan::{Plan, Precision};
-use lrpc_ir::{Bindings, Diagnostic, Graph};
+use lrpc_ir::{Bindings, Diagnostic, DiagnosticKind, Graph};
 
 pub use print::print_plan;
 pub use statistics::{PlanStatistics, statistics};
@@ -101,7 +101,9 @@ pub fn bind(graph: &Graph, request: &Request) -> Result<Plan, Diagnostic> {
     let kept = keep::keep(&concrete, request.strategy)?;
     let plan = plan_concrete(&kept, &request.dims, request.precision)?;
     if cfg!(debug_assertions) {
-        verify_plan(&plan).map_err(|error| Diagnostic::new(format!("internal error: the plan is wrong: {error}")))?;
+        verify_plan(&plan).map_err(|error| {
+            Diagnostic::new(format!("internal error: the plan is wrong: {error}")).of_kind(DiagnosticKind::Bug)
+        })?;
     }
     Ok(plan)
 }

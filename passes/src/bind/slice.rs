@@ -18,7 +18,7 @@ pub(super) fn slice(graph: &Graph, request: &Request) -> Result<Graph, Diagnosti
     for name in &request.given {
         let input = graph.inputs().into_iter().find(|&input| graph.name(input) == name).ok_or_else(|| {
             let names: Vec<&str> = graph.inputs().into_iter().map(|input| graph.name(input)).collect();
-            Diagnostic::new(format!("the graph has no input `{name}`"))
+            Diagnostic::request(format!("the graph has no input `{name}`"))
                 .help(format!("its inputs are {}", names.join(", ")))
         })?;
         let op = graph.node(input.node).op.clone();
@@ -32,7 +32,7 @@ fn wanted_results(graph: &Graph, wanted: &Wanted) -> Result<Vec<GraphResult>, Di
     let names = || graph.results.iter().map(|result| result.name.as_str());
     if let Some(pattern) = patterns.iter().find(|pattern| !names().any(|name| matches(pattern, name))) {
         let known: Vec<&str> = names().collect();
-        return Err(Diagnostic::new(format!("the graph has no result `{pattern}`"))
+        return Err(Diagnostic::request(format!("the graph has no result `{pattern}`"))
             .help(format!("its results are {}", known.join(", "))));
     }
     let is_wanted = |result: &&GraphResult| patterns.iter().any(|pattern| matches(pattern, &result.name));

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use lrpc_ir::{Diagnostic, Diagnostics};
+use lrpc_ir::{Diagnostic, DiagnosticKind, Diagnostics};
 use serde::Deserialize;
 
 use super::roles::Role;
@@ -283,6 +283,7 @@ impl Composite {
             let message =
                 format!("rule `{}` does not serve the class `{}` of `{}`", rule.name, subject.class, subject.op);
             return Err(Diagnostic::new(message)
+                .of_kind(DiagnosticKind::NoRule)
                 .at(subject.name)
                 .help(format!("it serves {}", rule.classes.join(", "))));
         }

@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 
 use lrpc_ir::graph::{CompositeUse, Graph, GraphResult, LedgerLine, NodeId, Value};
 use lrpc_ir::ops::{Binary, Class, Elementwise, Op};
-use lrpc_ir::{Diagnostic, Diagnostics};
+use lrpc_ir::{Diagnostic, DiagnosticKind, Diagnostics};
 
 use builder::{Built, RelevanceBuilder, site_name};
 use composite::{Choice, Composite, Quantity, Subject};
@@ -49,6 +49,49 @@ pub struct Application {
     pub class: &'static str,
     /// The rule; `None` where nothing flows, with the reason.
     pub rule: Result<String, String>,
+}
+
+/// What composites have for the operations between targets and requested tensors.
+#[derive(Debug, Clone, Default)]
+pub struct Survey {
+    /// The operations that a rule serves, and those that nothing flows through.
+    pub applications: Vec<Application>,
+    /// The operations without a rule, by their word in the text format and their relevance class.
+    pub missing: Vec<Missing>,
+}
+
+/// An operation without a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// The operation's word in the text format.
+    pub op: String,
+    /// Its relevance class.
+    pub class: &'static str,
+    /// What is wrong and what settles it.
+    pub finding: Diagnostic,
+}
+
+/// Asks every composite for its rules without generating anything.
+///
+/// # Errors
+/// Targets that the graph does not have, and such that do not depend on the requested tensors.
+pub fn survey(graph: &Graph, request: &Request) -> Result<Survey, Diagnostics> {
+    let order = graph.order();
+    let mut survey = Survey::default();
+    for composite in &request.composites {
+        for target in &request.targets {
+            let is_explained =
+                |result: &&GraphResult| target.outputs().any(|name| result.name == format!("output/{name}"));
+            let explained: Vec<Value> = graph.results.iter().filter(is_explained).map(|result| result.value).collect();
+            let carrier = request.carrier.unwrap_or(composite.carrier);
+            let (wrt, unit) = (&request.wrt, request.unit_seed);
+            let walk = Walk { composite, carrier, order: &order, wrt, parts: Vec::new(), unit };
+            let (_, found) = walk.choose(graph, &explained)?;
+            survey.applications.extend(found.applications);
+            survey.missing.extend(found.missing);
+        }
+    }
+    Ok(survey)
 }
 
 /// Generates the relevance region of `graph`, its results and its ledger.
@@ -120,7 +163,10 @@ impl Walk<'_> {
         seed: &seed::Seed,
     ) -> Result<Vec<Application>, Diagnostics> {
         let explained: Vec<Value> = seed.starts.iter().map(|(output, _)| *output).collect();
-        let (steps, applications) = self.choose(graph, &explained)?;
+        let (steps, Survey { applications, missing }) = self.choose(graph, &explained)?;
+        if !missing.is_empty() {
+            return Err(Diagnostics(missing.into_iter().map(|missing| missing.finding).collect()));
+        }
         let prefix: String = self.parts.iter().map(|part| format!("{part}.")).collect();
         let mut b = RelevanceBuilder::new(graph, promises, &prefix);
         let mut arrivals: HashMap<Value, Vec<Arrival>> = HashMap::new();
@@ -139,15 +185,15 @@ impl Walk<'_> {
     }
 
     /// The rules for all nodes between the explained outputs and the requested tensors, in forward order.
-    fn choose(&self, graph: &Graph, explained: &[Value]) -> Result<(Vec<Step>, Vec<Application>), Diagnostics> {
+    fn choose(&self, graph: &Graph, explained: &[Value]) -> Result<(Vec<Step>, Survey), Diagnostics> {
         let active = active::active_values(graph, self.order, self.wrt);
         if let Some(&output) = explained.iter().find(|output| !active.contains(output)) {
             let names: Vec<&str> = self.wrt.iter().map(|&value| graph.name(value)).collect();
             let message = format!("`{}` does not depend on {}", graph.name(output), names.join(", "));
-            return Err(Diagnostic::new(message).help("name other tensors with --wrt or another --target").into());
+            return Err(Diagnostic::request(message).help("name other tensors with --wrt or another --target").into());
         }
         let needed: HashSet<NodeId> = graph.post_order(explained.iter().copied()).into_iter().collect();
-        let (mut steps, mut applications, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut steps, mut survey) = (Vec::new(), Survey::default());
         for &node in self.order.iter().filter(|node| needed.contains(node)) {
             let operands = active::active_operands(graph, node, &active);
             if !operands.contains(&true) {
@@ -168,22 +214,24 @@ impl Walk<'_> {
             let mut record = |rule| {
                 let op = subject.op.to_string();
                 let composite = self.composite.name.clone();
-                applications.push(Application { composite, site: site.clone(), op, class: subject.class, rule });
+                survey.applications.push(Application { composite, site: site.clone(), op, class: subject.class, rule });
             };
             if let Class::Opaque(reason) = class {
                 record(Err(reason.to_string()));
                 continue;
             }
-            match self.composite.choose(&subject) {
+            let finding = match self.composite.choose(&subject) {
                 Ok(Some(choice)) => {
                     record(Ok(choice.rule.name.to_string()));
                     steps.push(Step { node, output: node.into(), active: operands, class, choice });
+                    continue;
                 }
-                Ok(None) => missing.push(no_rule(&subject, &self.composite.name)),
-                Err(diagnostic) => missing.push(diagnostic),
-            }
+                Ok(None) => no_rule(&subject, &self.composite.name),
+                Err(finding) => finding,
+            };
+            survey.missing.push(Missing { op: subject.op.to_string(), class: subject.class, finding });
         }
-        if missing.is_empty() { Ok((steps, applications)) } else { Err(Diagnostics(missing)) }
+        Ok((steps, survey))
     }
 
     /// What starts at an explained output: `g`, or `R = y ⊙ g`.
@@ -332,6 +380,7 @@ impl Walk<'_> {
 
 fn no_rule(subject: &Subject, composite: &str) -> Diagnostic {
     Diagnostic::new(format!("composite `{composite}` has no rule for `{}` (class {})", subject.op, subject.class))
+        .of_kind(DiagnosticKind::NoRule)
         .at(subject.name)
         .help("choose another composite, or name a rule for it in a composite file of your own")
 }

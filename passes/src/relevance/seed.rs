@@ -52,7 +52,7 @@ impl Target {
     /// Text that is not in this form, and outputs that are not among `outputs`.
     pub fn parse(text: &str, outputs: &[&str]) -> Result<Target, Diagnostic> {
         let wrong = |why: String| {
-            Diagnostic::new(format!("--target '{text}': {why}"))
+            Diagnostic::request(format!("--target '{text}': {why}"))
                 .help("write an output's name with one index or `:` per axis, e.g. 'logits[:, 8]' or 'logits:argmax'")
         };
         let mut rest = text.trim();
@@ -138,7 +138,7 @@ struct Maker<'a> {
 
 impl Maker<'_> {
     fn error(&self, why: impl std::fmt::Display) -> Diagnostic {
-        Diagnostic::new(format!("--target '{}': {why}", self.target.text))
+        Diagnostic::request(format!("--target '{}': {why}", self.target.text))
     }
 
     fn add(&mut self, op: Op, operands: &[Value], name: &str) -> Result<Value, Diagnostic> {

@@ -260,14 +260,20 @@ fn divide(a: &Dim, b: &Dim) -> Result<Dim, DimError> {
     }
 }
 
-/// A comparison that the difference of the operands decides.
+/// A comparison that is decided by the difference of the operands, or by a symbolic size not being negative. `holds` is
+/// asked about the difference's sign.
 fn decide(site: &mut Site, holds: fn(i64) -> bool) -> Lowered<Option<Known>> {
     let Some(inputs) = known_inputs(site) else { return Ok(None) };
     let operands: Vec<&Known> = inputs.iter().collect();
     Ok(Known::combine(&operands, DType::Bool, |elements| {
         let [a, b] = elements else { return None };
-        let difference = a.sub(b).ok()?.known()?;
-        Some(Dim::Known(holds(difference).into()))
+        let sign = match (a.sub(b).ok()?, a.known(), b.known()) {
+            (Dim::Known(difference), ..) => difference.signum(),
+            (_, None, Some(b)) if b < 0 => 1,
+            (_, Some(a), None) if a < 0 => -1,
+            _ => return None,
+        };
+        Some(Dim::Known(holds(sign).into()))
     }))
 }
 

@@ -77,46 +77,60 @@ fn conv_transpose(site: &mut Site) -> Lowered {
     }
     let strides = window::positive(site, "strides", axes)?;
     let dilations = window::positive(site, "dilations", axes)?;
-    let extra = site.ints("output_padding")?.unwrap_or(vec![0; axes]);
     let auto = window::auto_pad(site)?;
-    let stated = site.ints("output_shape")?;
     let (before, after) = window::pads(site, axes)?;
-    if extra.len() != axes || extra.iter().any(|size| *size < 0) || stated.as_ref().is_some_and(|s| s.len() != axes) {
-        return invalid("output_padding and output_shape need one number for each spatial axis");
-    }
     let windows = Windows { kernel, strides, dilations, before, after };
-    let mut geometry = Geometry {
-        strides: windows.strides.clone(),
-        pads: Vec::new(),
-        dilations: windows.dilations.clone(),
-        groups: groups(site)?,
-        spatial: Vec::new(),
+    let full = full_sizes(site, &windows, &sizes)?;
+    let (pads, spatial) = match target_sizes(site, &windows, &sizes, auto)? {
+        Some(target) => (pads_for(&full, &target, auto == AutoPad::SameUpper)?, target),
+        None if auto == AutoPad::Valid => (vec![Dim::Known(0); axes], full),
+        None => {
+            let padding = windows.before.iter().zip(&windows.after);
+            let cut = full.iter().zip(padding).map(|(size, (before, after))| size.sub(before)?.sub(after));
+            (windows.before.clone(), cut.collect::<Result<Vec<Dim>, _>>()?)
+        }
     };
-    for (axis, span) in windows.spans()?.iter().enumerate() {
-        let stride = Dim::Known(windows.strides[axis]);
-        let full = sizes[axis].sub(&Dim::Known(1))?.mul(&stride)?.add(&Dim::Known(extra[axis]))?.add(span)?;
-        let target = match (&stated, auto) {
-            (Some(stated), _) => Some(Dim::Known(stated[axis])),
-            (None, AutoPad::SameUpper | AutoPad::SameLower) => Some(sizes[axis].mul(&stride)?),
-            (None, AutoPad::Explicit | AutoPad::Valid) => None,
-        };
-        let (pad, size) = match (target, auto) {
-            (Some(target), _) => {
-                let total = full.sub(&target)?;
-                let half = total.floor_div(&Dim::Known(2))?;
-                (if auto == AutoPad::SameUpper { half } else { total.sub(&half)? }, target)
-            }
-            (None, AutoPad::Valid) => (Dim::Known(0), full),
-            (None, _) => {
-                let size = full.sub(&windows.before[axis])?.sub(&windows.after[axis])?;
-                (windows.before[axis].clone(), size)
-            }
-        };
-        geometry.pads.push(pad);
-        geometry.spatial.push(size);
-    }
+    let (strides, dilations) = (windows.strides, windows.dilations);
+    let geometry = Geometry { strides, pads, dilations, groups: groups(site)?, spatial };
     let result = site.emit(Op::Linear(Linear::ConvTranspose(geometry)), &operands)?;
     site.output(0, result)
+}
+
+/// The result's sizes before padding is taken off.
+fn full_sizes(site: &mut Site, windows: &Windows, sizes: &[Dim]) -> Lowered<Vec<Dim>> {
+    let extra = site.ints("output_padding")?.unwrap_or(vec![0; sizes.len()]);
+    if extra.len() != sizes.len() || extra.iter().any(|size| *size < 0) {
+        return invalid(format!("output_padding is {extra:?}"));
+    }
+    let steps = sizes.iter().zip(&windows.strides);
+    let rest = windows.spans()?.into_iter().zip(extra);
+    let full = steps.zip(rest).map(|((size, stride), (span, extra))| {
+        size.sub(&Dim::Known(1))?.mul(&Dim::Known(*stride))?.add(&span)?.add(&Dim::Known(extra))
+    });
+    Ok(full.collect::<Result<Vec<Dim>, _>>()?)
+}
+
+/// The result's sizes, where the node states them rather than the padding.
+fn target_sizes(site: &mut Site, windows: &Windows, sizes: &[Dim], auto: AutoPad) -> Lowered<Option<Vec<Dim>>> {
+    match site.ints("output_shape")? {
+        Some(stated) if stated.len() == sizes.len() => Ok(Some(stated.into_iter().map(Dim::Known).collect())),
+        Some(stated) => invalid(format!("output_shape is {stated:?} for {} spatial axes", sizes.len())),
+        None if matches!(auto, AutoPad::SameUpper | AutoPad::SameLower) => {
+            let scaled = sizes.iter().zip(&windows.strides).map(|(size, stride)| size.mul(&Dim::Known(*stride)));
+            Ok(Some(scaled.collect::<Result<_, _>>()?))
+        }
+        None => Ok(None),
+    }
+}
+
+/// The padding before each axis that leaves the sizes `target` of `full`; an odd place is after if `upper`.
+fn pads_for(full: &[Dim], target: &[Dim], upper: bool) -> Lowered<Vec<Dim>> {
+    let before = full.iter().zip(target).map(|(full, target)| {
+        let total = full.sub(target)?;
+        let half = total.floor_div(&Dim::Known(2))?;
+        if upper { Ok(half) } else { total.sub(&half) }
+    });
+    Ok(before.collect::<Result<_, lrpc_ir::DimError>>()?)
 }
 
 /// `alpha·A·B + beta·C`. `alpha` goes to B and `beta` to C, so that what is left is one linear map with a bias.

@@ -129,7 +129,11 @@ impl<'m> Lowering<'m> {
     /// Adds an operation to the forward region.
     pub(super) fn add(&mut self, op: Op, operands: &[Value], name: &str, origin: &Origin) -> Lowered<Value> {
         let name = self.graph.fresh_name(name);
-        Ok(self.graph.add(Region::Forward, op, operands, &name, origin.clone())?)
+        let value = self.graph.add(Region::Forward, op, operands, &name, origin.clone())?;
+        match self.graph.ty(value).shape.iter().filter_map(Dim::known).find(|size| *size < 0) {
+            Some(size) => invalid(format!("an axis of the result has the length {size}")),
+            None => Ok(value),
+        }
     }
 
     fn add_tensor(&mut self, tensor: &TensorRef, keep: Keep, name: &str) -> Lowered<Value> {
@@ -156,10 +160,19 @@ impl<'m> Lowering<'m> {
         }
         let mut parts = Vec::with_capacity(known.elements.len());
         for element in &known.elements {
-            let ones = Literal::filled(TensorType::new(DType::I64, vec![element.clone()]), 1.0);
-            let ones = self.add(Op::Source(Source::Constant(ones)), &[], &format!("{name}.ones"), &origin)?;
-            let sum = Reduce { kind: ReduceKind::Sum, axes: vec![0], keep: true };
-            parts.push(self.add(Op::Reduce(sum), &[ones], &format!("{name}.size"), &origin)?);
+            parts.push(match element.known() {
+                Some(value) => {
+                    let ty = TensorType::new(DType::I64, vec![Dim::Known(1)]);
+                    let literal = Literal { ty, values: LiteralValues::Integers(vec![value]) };
+                    self.add(Op::Source(Source::Constant(literal)), &[], &format!("{name}.size"), &origin)?
+                }
+                None => {
+                    let ones = Literal::filled(TensorType::new(DType::I64, vec![element.clone()]), 1.0);
+                    let ones = self.add(Op::Source(Source::Constant(ones)), &[], &format!("{name}.ones"), &origin)?;
+                    let sum = Reduce { kind: ReduceKind::Sum, axes: vec![0], keep: true };
+                    self.add(Op::Reduce(sum), &[ones], &format!("{name}.size"), &origin)?
+                }
+            });
         }
         let joined = match parts.as_slice() {
             [single] => *single,

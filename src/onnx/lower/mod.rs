@@ -1,7 +1,7 @@
 //! Lowering: an ONNX graph becomes the forward region of an [`lrpc_ir::Graph`].
 //!
-//! Every ONNX operator is one line of a table, [`table::OPERATORS`], with a plain function that builds primitives in
-//! the node's place. Integer arithmetic on shapes is evaluated on the way and leaves no nodes. Values keep their ONNX
+//! Every ONNX operator is one line of a table (see [`operators`]) with a plain function that builds primitives in the
+//! node's place. Integer arithmetic on shapes is evaluated on the way and leaves no nodes. Values keep their ONNX
 //! names. Types come from the primitives' own inference, not from what the model declares.
 
 mod control;
@@ -12,12 +12,14 @@ mod linear;
 mod lowering;
 mod movement;
 mod normalize;
+mod pad;
 mod pool;
 mod reduce;
 mod resize;
 mod scan;
 mod select;
 mod site;
+mod slice;
 mod source;
 mod structure;
 mod table;

@@ -64,6 +64,7 @@ fn batch_norm(site: &mut Site) -> Lowered {
     }
     site.ignore("momentum");
     let x = site.input(0)?;
+    channels(site, x)?;
     let mut operands = vec![x];
     for index in 1..5 {
         operands.push(parameter(site, index, x)?);
@@ -107,6 +108,7 @@ fn single_precision(site: &mut Site) -> Lowered {
 
 fn group_norm(site: &mut Site) -> Lowered {
     let x = site.input(0)?;
+    channels(site, x)?;
     let operands = [x, parameter(site, 1, x)?, parameter(site, 2, x)?];
     let op = Normalize::GroupNorm { groups: Dim::Known(groups(site)?), eps: eps(site)? };
     let result = site.emit(Op::Normalize(op), &operands)?;

@@ -3,7 +3,9 @@
 use super::finding::{Lowered, unsupported};
 use super::known::Known;
 use super::site::Site;
-use super::{control, elementwise, linear, movement, normalize, pool, reduce, resize, scan, select, source};
+use super::{
+    control, elementwise, linear, movement, normalize, pad, pool, reduce, resize, scan, select, slice, source,
+};
 
 /// An ONNX operator and how it becomes primitives.
 #[derive(Debug)]
@@ -34,12 +36,14 @@ impl OpDef {
 }
 
 /// Every operator, by family.
-const OPERATORS: [&[OpDef]; 11] = [
+const OPERATORS: [&[OpDef]; 13] = [
     source::OPERATORS,
     elementwise::OPERATORS,
     linear::OPERATORS,
     reduce::OPERATORS,
     movement::OPERATORS,
+    slice::OPERATORS,
+    pad::OPERATORS,
     select::OPERATORS,
     pool::OPERATORS,
     resize::OPERATORS,

@@ -83,7 +83,7 @@ impl Windows {
         Ok(windows)
     }
 
-    /// Whether the node states its padding in numbers, so that `ceil_mode` has a meaning.
+    /// Sets the padding that keeps `⌈size / stride⌉` windows; an odd place is after if `upper`.
     fn pad_to_same(&mut self, sizes: &[Dim], upper: bool) -> Lowered {
         let zero = Dim::Known(0);
         let spans = self.spans()?;

@@ -240,6 +240,9 @@ class Network:
             if operator is not None:
                 linear = isinstance(operator, Linear)
                 if linear and settings.get("bias") == "exclude":
+                    if operator.kind == "affine":
+                        # A product with a constant and an excluded addition are identities, at zero too.
+                        return [unbroadcast(relevance, args[0].shape)]
                     operator = copy.copy(operator)
                     operator.bias = operator.bias * 0.0
                 rule = linear_rule(node, operator) if linear else ("epsilon", settings["epsilon"])

@@ -13,7 +13,7 @@ use crate::error::RunErrorKind;
 /// Depth after which a partial sum of the matrix-vector product is added to the result.
 const DEPTH: usize = 256;
 /// Columns that one task of the matrix-vector product computes.
-const COLUMNS: usize = 256;
+const COLUMNS: usize = 1024;
 
 /// An operand as a list of equally strided matrices.
 struct Side<'a, T: Real> {
@@ -123,7 +123,8 @@ pub(super) fn run<T: Real>(
     })
 }
 
-/// `out = a·bᵀ` for a matrix `a` of one row; `b` has one row per element of `out`.
+/// `out = a·bᵀ` for a matrix `a` of one row; `b` has one row per element of `out`. The larger operand is read once, in
+/// its own order.
 fn vector_product<T: Real>(a: Matrix<'_, T>, b: Matrix<'_, T>, bias: Option<&[T]>, out: &mut [T]) {
     let vector: Vec<T> = (0..a.columns).map(|depth| a.data[depth * a.column_stride]).collect();
     out.par_chunks_mut(COLUMNS).enumerate().for_each(|(task, out)| {
@@ -132,15 +133,16 @@ fn vector_product<T: Real>(a: Matrix<'_, T>, b: Matrix<'_, T>, bias: Option<&[T]
             Some(bias) => out.copy_from_slice(bias),
             None => out.fill(T::ZERO),
         }
-        for (piece, vector) in vector.chunks(DEPTH).enumerate() {
-            let start = first * b.row_stride + piece * DEPTH * b.column_stride;
-            if b.column_stride == 1 {
-                for (row, out) in out.iter_mut().enumerate() {
-                    *out += inner_product(vector, &b.data[start + row * b.row_stride..][..vector.len()]);
-                }
-            } else {
-                add_columns(vector, b, start, out);
+        if b.column_stride == 1 {
+            for (row, out) in out.iter_mut().enumerate() {
+                let row = &b.data[(first + row) * b.row_stride..][..vector.len()];
+                let pieces = vector.chunks(DEPTH).zip(row.chunks(DEPTH));
+                pieces.for_each(|(vector, row)| *out += inner_product(vector, row));
             }
+            return;
+        }
+        for (piece, vector) in vector.chunks(DEPTH).enumerate() {
+            add_columns(vector, b, first * b.row_stride + piece * DEPTH * b.column_stride, out);
         }
     });
 }
@@ -151,8 +153,8 @@ fn inner_product<T: Real>(a: &[T], b: &[T]) -> T {
     let (b_blocks, b_rest) = b.as_chunks::<16>();
     let mut sums = [T::ZERO; 16];
     for (a, b) in a_blocks.iter().zip(b_blocks) {
-        for lane in 0..16 {
-            sums[lane] += a[lane] * b[lane];
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += *a * *b;
         }
     }
     let rest = a_rest.iter().zip(b_rest).fold(T::ZERO, |sum, (a, b)| sum + *a * *b);

@@ -1,0 +1,132 @@
+//! `lrpc compile`: a model becomes a relevance graph.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use lrpc_ir::{Graph, text};
+use lrpc_passes::canonicalise;
+use lrpc_passes::compile::{APPLY_RULES, Report};
+use lrpc_passes::manager::PassDef;
+use serde_json::json;
+
+use super::flags::{CompileFlags, Format};
+use super::output;
+use crate::compile::{CompileOptions, Compiled, compile_observed, graph_text, write_graph};
+use crate::error::{Error, Status};
+
+/// Compile an ONNX model into a relevance graph
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The ONNX model
+    model: PathBuf,
+    /// The graph file to write; `-` for standard output
+    #[arg(short, long, value_name = "GRAPH")]
+    output: PathBuf,
+    #[command(flatten)]
+    compile: CompileFlags,
+    /// Show the graph after this pass, or after `all`, on standard error
+    #[arg(long, value_name = "PASS")]
+    print_after: Vec<String>,
+    /// Tell what the passes did, and which near misses they left
+    #[arg(long)]
+    explain_passes: bool,
+    /// Form of the report
+    #[arg(long, default_value = "text")]
+    format: Format,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
+    check_passes(&arguments.print_after)?;
+    let compiled = compile_printing(&arguments.model, &arguments.compile.options(), &arguments.print_after)?;
+    if output::is_stdout(&arguments.output) {
+        output::data(graph_text(&compiled.graph, None).as_bytes())?;
+    } else {
+        write_graph(&compiled.graph, &arguments.output)?;
+    }
+    if arguments.explain_passes {
+        explain_passes(&compiled.report);
+    }
+    match arguments.format {
+        Format::Text => report(&compiled),
+        Format::Json => {
+            output::report(&format!("{}\n", report_json(&compiled)), !output::is_stdout(&arguments.output))?;
+        }
+    }
+    Ok(Status::Good)
+}
+
+/// Compiles, and shows the graph after the passes named in `print_after`.
+pub(super) fn compile_printing(
+    model: &std::path::Path,
+    options: &CompileOptions,
+    print_after: &[String],
+) -> Result<Compiled, Error> {
+    let mut show = |pass: &PassDef, graph: &Graph| print_if_asked(print_after, pass, graph);
+    let compiled = compile_observed(model, options, &mut show)?;
+    if let Some(chosen) = &compiled.report.chosen {
+        output::message(&format!("rules: {chosen} (chosen by --rules auto)"));
+    }
+    Ok(compiled)
+}
+
+pub(super) fn print_if_asked(print_after: &[String], pass: &PassDef, graph: &Graph) {
+    if print_after.iter().any(|name| name == pass.name || name == "all") {
+        output::message(&format!("# after {}\n{}", pass.name, text::print(graph)));
+    }
+}
+
+/// # Errors
+/// Names of passes that do not exist.
+pub(super) fn check_passes(names: &[String]) -> Result<(), Error> {
+    let known: Vec<&str> = canonicalise::PIPELINE.iter().map(|pass| pass.name).chain([APPLY_RULES.name]).collect();
+    match names.iter().find(|name| *name != "all" && !known.contains(&name.as_str())) {
+        Some(name) => Err(lrpc_ir::Diagnostic::request(format!("there is no pass `{name}`"))
+            .help(format!("the passes are {}; `all` means each of them", known.join(", ")))
+            .into()),
+        None => Ok(()),
+    }
+}
+
+fn explain_passes(report: &Report) {
+    for patch in &report.patches {
+        output::message(&format!("{}: {}", patch.pass, patch.value));
+    }
+    for refusal in &report.refusals {
+        output::message(&format!("{}: {} left as it is: {}", refusal.pass, refusal.value, refusal.reason));
+    }
+}
+
+fn report(compiled: &Compiled) {
+    let Compiled { graph, report, .. } = compiled;
+    let applied = report.applications.iter().filter(|application| application.rule.is_ok()).count();
+    output::message(&format!(
+        "compiled with {}: {} nodes, {applied} rule applications",
+        report.composites.join(", "),
+        graph.len()
+    ));
+    let results: Vec<&str> = graph.results.iter().map(|result| result.name.as_str()).collect();
+    output::message(&format!("results: {}", results.join(", ")));
+}
+
+fn report_json(compiled: &Compiled) -> String {
+    let Compiled { graph, report, file } = compiled;
+    let applications = report.applications.iter().map(|one| {
+        let (rule, reason) = (one.rule.as_ref().ok(), one.rule.as_ref().err());
+        json!({ "composite": one.composite, "site": one.site, "op": one.op, "class": one.class, "rule": rule,
+                "nothing_flows": reason })
+    });
+    let patches = report.patches.iter().map(|patch| json!({ "pass": patch.pass, "value": patch.value }));
+    let refusals =
+        report.refusals.iter().map(|one| json!({ "pass": one.pass, "value": one.value, "reason": one.reason }));
+    let value = json!({
+        "composites": report.composites,
+        "chosen": report.chosen,
+        "nodes": graph.len(),
+        "model": { "bytes": file.size(), "structure": format!("sha256:{}", file.structure_hash()) },
+        "results": graph.results.iter().map(|result| result.name.as_str()).collect::<Vec<_>>(),
+        "applications": applications.collect::<Vec<_>>(),
+        "patches": patches.collect::<Vec<_>>(),
+        "refusals": refusals.collect::<Vec<_>>(),
+    });
+    value.to_string()
+}

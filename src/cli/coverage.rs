@@ -1,0 +1,91 @@
+//! `lrpc coverage`: which rule serves which operation, and what has none.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::flags::Format;
+use super::output;
+use crate::coverage::{Coverage, Treatment, coverage};
+use crate::error::{Error, Status};
+use crate::render::{Align, Table};
+
+/// Show which operations of models have a rule; exit status 1 below 100 %
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// ONNX models
+    #[arg(required = true)]
+    models: Vec<PathBuf>,
+    /// Rules as for `compile`
+    #[arg(long, value_name = "NAME|FILE.toml|auto", default_value = "auto")]
+    rules: Vec<String>,
+    /// Form of the report
+    #[arg(long, default_value = "text")]
+    format: Format,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
+    let mut status = Status::Good;
+    let mut reports = Vec::new();
+    for model in &arguments.models {
+        // A model that is refused does not keep the others from being looked at.
+        match coverage(model, &arguments.rules) {
+            Ok(found) => {
+                let (served, all) = found.served();
+                if served < all && status == Status::Good {
+                    status = Status::Finding;
+                }
+                match arguments.format {
+                    Format::Text => output::data(text(model, &found).as_bytes())?,
+                    Format::Json => reports.push(report_json(model, &found)),
+                }
+            }
+            Err(error) => {
+                output::error(&error);
+                status = error.status();
+            }
+        }
+    }
+    if arguments.format == Format::Json {
+        output::data(format!("{}\n", Value::from(reports)).as_bytes())?;
+    }
+    Ok(status)
+}
+
+fn words(treatment: &Treatment) -> (String, String) {
+    match treatment {
+        Treatment::Rule(rule) => (rule.clone(), String::new()),
+        Treatment::Nothing(reason) => ("-".into(), format!("nothing flows: {reason}")),
+        Treatment::Missing(reason) => ("MISSING".into(), reason.clone()),
+    }
+}
+
+fn text(model: &Path, coverage: &Coverage) -> String {
+    let columns = [
+        ("operation", Align::Left),
+        ("count", Align::Right),
+        ("class", Align::Left),
+        ("rule", Align::Left),
+        ("", Align::Left),
+    ];
+    let mut table = Table::new(&columns);
+    for (kind, count) in &coverage.kinds {
+        let (rule, note) = words(&kind.treatment);
+        table.row([kind.op.clone(), count.to_string(), kind.class.clone(), rule, note]);
+    }
+    let (served, all) = coverage.served();
+    let percent = if all == 0 { 100.0 } else { 100.0 * served as f64 / all as f64 };
+    format!("{}\n{table}{served} of {all} operations served ({percent:.1} %)\n", model.display())
+}
+
+fn report_json(model: &Path, coverage: &Coverage) -> Value {
+    let kinds = coverage.kinds.iter().map(|(kind, count)| {
+        let (rule, note) = words(&kind.treatment);
+        let missing = matches!(kind.treatment, Treatment::Missing(_));
+        json!({ "op": kind.op, "count": count, "class": kind.class, "composite": kind.composite,
+                "rule": (!missing && rule != "-").then_some(rule), "note": note, "missing": missing })
+    });
+    let (served, all) = coverage.served();
+    json!({ "model": model.to_string_lossy(), "served": served, "operations": all, "kinds": kinds.collect::<Vec<_>>() })
+}

@@ -1,0 +1,232 @@
+//! Flags that several commands share.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use lrpc_ir::Bindings;
+use lrpc_ir::plan::Precision;
+use lrpc_passes::bind::{Strategy, Wanted};
+use lrpc_passes::relevance::site::Carrier;
+
+use crate::compile::CompileOptions;
+use crate::error::Error;
+use crate::inputs::SeedIndex;
+use crate::machine;
+use crate::onnx::Limits;
+use crate::session::RunOptions;
+
+/// Form of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// What relevance starts with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum SeedValue {
+    /// The output itself.
+    #[default]
+    Value,
+    /// 1.
+    One,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum CarrierFlag {
+    /// Relevance itself.
+    Relevance,
+    /// The coefficient g of R = a·g.
+    Coefficient,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Outputs {
+    /// Those that the target names.
+    Needed,
+    /// Every output of the model.
+    All,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum PrecisionFlag {
+    /// Single precision.
+    #[default]
+    F32,
+    /// Double precision throughout.
+    F64,
+}
+
+impl PrecisionFlag {
+    pub(super) fn precision(self) -> Precision {
+        match self {
+            PrecisionFlag::F32 => Precision::F32,
+            PrecisionFlag::F64 => Precision::F64,
+        }
+    }
+}
+
+/// What to compile.
+#[derive(Debug, Args)]
+pub(super) struct CompileFlags {
+    /// Rules: a composite with parameters, as `epsilon(eps=1e-6)`; a path to a composite in TOML; or `auto`. Repeat for
+    /// several side by side. `lrpc rules --composites` lists what comes with the program
+    #[arg(long, value_name = "NAME|FILE.toml|auto", default_value = "auto")]
+    pub(super) rules: Vec<String>,
+    /// What to explain: `logits[0, 8]`, `logits[:, -1, :]:argmax`, `logits[0,8]-logits[0,3]`. Repeat for several results.
+    /// Default: the largest element of each row of the first floating-point output
+    #[arg(long, value_name = "TARGET", allow_hyphen_values = true)]
+    pub(super) target: Vec<String>,
+    /// Tensors that relevance is asked for, by ONNX name or with `*` and `?`. Default: inputs and embeddings
+    #[arg(long, value_name = "NAME")]
+    pub(super) wrt: Vec<String>,
+    /// How relevance travels; default: as the composite says
+    #[arg(long)]
+    pub(super) carrier: Option<CarrierFlag>,
+    /// Which model outputs are results when a target is given
+    #[arg(long, default_value = "needed")]
+    pub(super) outputs: Outputs,
+    /// What relevance starts with
+    #[arg(long, default_value = "value")]
+    pub(super) seed: SeedValue,
+    /// Check all invariants after every pass
+    #[arg(long)]
+    pub(super) verify: bool,
+}
+
+impl CompileFlags {
+    pub(super) fn options(&self) -> CompileOptions {
+        CompileOptions {
+            rules: self.rules.clone(),
+            targets: self.target.clone(),
+            wrt: self.wrt.clone(),
+            carrier: self.carrier.map(|carrier| match carrier {
+                CarrierFlag::Relevance => Carrier::Relevance,
+                CarrierFlag::Coefficient => Carrier::Coefficient,
+            }),
+            all_outputs: self.outputs == Outputs::All,
+            unit_seed: self.seed == SeedValue::One,
+            verify: self.verify,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// How a graph is bound.
+#[derive(Debug, Args)]
+pub(super) struct BindFlags {
+    /// Size of a symbolic dimension, as `N=4`
+    #[arg(long = "dim", value_name = "NAME=SIZE", value_parser = dim)]
+    pub(super) dims: Vec<(String, i64)>,
+    /// Type of computation
+    #[arg(long, default_value = "f32")]
+    pub(super) precision: PrecisionFlag,
+    /// How forward values are kept for the relevance region: store
+    #[arg(long, value_name = "STRATEGY", default_value = "store", value_parser = strategy)]
+    pub(super) keep: Strategy,
+    /// Results to return, by name or with `*` and `?`, as `relevance/*`. Default: all
+    #[arg(long, value_name = "NAME")]
+    pub(super) want: Vec<String>,
+    /// Sum what every rule application lets in, out and absorbs
+    #[arg(long)]
+    pub(super) audit: bool,
+}
+
+impl BindFlags {
+    pub(super) fn dims(&self) -> Bindings {
+        self.dims.iter().cloned().collect()
+    }
+
+    pub(super) fn precision(&self) -> Precision {
+        self.precision.precision()
+    }
+
+    pub(super) fn wanted(&self) -> Wanted {
+        if self.want.is_empty() { Wanted::All } else { Wanted::Matching(self.want.clone()) }
+    }
+}
+
+/// Where and with how much a graph is run.
+#[derive(Debug, Args)]
+pub(super) struct ExecutionFlags {
+    /// Where to run: cpu
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(super) device: String,
+    /// Number of threads; default: one per core. The numbers that come out do not depend on it
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) threads: usize,
+    /// The most memory that a run may take, as `2GiB`. Default: 90 % of the machine's
+    #[arg(long, value_name = "SIZE", value_parser = machine::parse_bytes)]
+    pub(super) memory_limit: Option<u64>,
+}
+
+impl ExecutionFlags {
+    /// The most bytes that a run, and what is read for it, may take.
+    pub(super) fn memory_limit(&self) -> Option<u64> {
+        self.memory_limit.or_else(machine::default_memory_limit)
+    }
+
+    pub(super) fn options(&self, bind: &BindFlags) -> RunOptions {
+        RunOptions {
+            precision: bind.precision(),
+            audit: bind.audit,
+            strategy: bind.keep,
+            wanted: bind.wanted(),
+            threads: self.threads,
+            memory_limit: self.memory_limit(),
+        }
+    }
+
+    /// # Errors
+    /// A device that this build does not drive.
+    pub(super) fn check_device(&self) -> Result<(), Error> {
+        if self.device == "cpu" {
+            return Ok(());
+        }
+        let reason = "this build runs on the CPU alone; leave --device out, or say --device cpu";
+        Err(Error::Device { name: self.device.clone(), reason: reason.into() })
+    }
+}
+
+/// `NAME=SIZE`.
+pub(super) fn dim(text: &str) -> Result<(String, i64), String> {
+    let (name, size) = text.split_once('=').ok_or("write it as NAME=SIZE")?;
+    let number: i64 = size.trim().parse().map_err(|_| format!("`{size}` is no whole number"))?;
+    if number < 0 {
+        return Err(format!("{number} is negative"));
+    }
+    Ok((name.trim().to_string(), number))
+}
+
+fn strategy(text: &str) -> Result<Strategy, String> {
+    match text {
+        "store" => Ok(Strategy::Store),
+        other => Err(format!("`{other}` is no way to keep values here; there is: store")),
+    }
+}
+
+/// `3`, `3,5`, `target=3,5`.
+pub(super) fn seed_index(text: &str) -> Result<SeedIndex, String> {
+    let (name, list) = match text.split_once('=') {
+        Some((name, list)) => (Some(name.trim().to_string()), list),
+        None => (None, text),
+    };
+    let indices: Result<Vec<i64>, _> = list.split(',').map(|item| item.trim().parse::<i64>()).collect();
+    let indices = indices.map_err(|_| format!("`{list}` is no list of whole numbers"))?;
+    Ok(SeedIndex { name, indices })
+}
+
+/// `NAME=FILE`.
+pub(super) fn named_file(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, path) = text.split_once('=').ok_or("write it as NAME=FILE")?;
+    Ok((name.to_string(), PathBuf::from(path)))
+}
+
+/// Sizes by name in words: `N=1, S=128`.
+pub(super) fn dims_in_words(dims: &BTreeMap<String, i64>) -> String {
+    dims.iter().map(|(name, size)| format!("{name}={size}")).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,221 @@
+//! `lrpc inspect`: what a graph file holds.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use lrpc_ir::graph::{NodeId, Region};
+use lrpc_ir::{Bindings, Diagnostic, Graph, Op, Value, text};
+use lrpc_passes::bind;
+use serde_json::{Value as Json, json};
+
+use super::dot;
+use super::flags::BindFlags;
+use super::output;
+use super::plan::{bound, statistics_json};
+use crate::error::{Error, Status};
+use crate::graph_file::load_graph;
+use crate::machine::bytes_in_words;
+use crate::render::{Align, Table};
+
+/// Form of the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// The graph's own language, or tables.
+    Text,
+    /// A drawing for Graphviz.
+    Dot,
+    /// For programs.
+    Json,
+}
+
+/// Show a relevance graph, whole or in part
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The graph file
+    graph: PathBuf,
+    /// One value: its line, its operands and its users
+    #[arg(long, value_name = "NAME", group = "part")]
+    node: Option<String>,
+    /// What of the forward region relevance needs
+    #[arg(long, group = "part")]
+    promises: bool,
+    /// Numbers of nodes by region and operation
+    #[arg(long, group = "part")]
+    stats: bool,
+    /// The plan at the sizes given by --dim
+    #[arg(long, group = "part")]
+    plan: bool,
+    /// The composites, and which rule served which operation
+    #[arg(long, group = "part")]
+    rules: bool,
+    #[command(flatten)]
+    bind: BindFlags,
+    /// Form of the answer
+    #[arg(long, default_value = "text")]
+    format: Form,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
+    let graph = load_graph(&arguments.graph)?.graph;
+    let dims = arguments.bind.dims();
+    let answer = match arguments {
+        Arguments { node: Some(name), .. } => one_node(&graph, name)?,
+        Arguments { promises: true, .. } => promises(&graph, &dims),
+        Arguments { stats: true, .. } => statistics(&graph),
+        Arguments { rules: true, .. } => rules(&graph),
+        Arguments { plan: true, .. } => {
+            let plan = bound(&graph, &arguments.bind)?;
+            Answer { text: bind::print_plan(&plan), json: statistics_json(&plan, &bind::statistics(&plan)) }
+        }
+        _ => whole(&graph),
+    };
+    let text = match arguments.format {
+        Form::Text => answer.text,
+        Form::Json => format!("{}\n", answer.json),
+        Form::Dot => dot::print(&graph),
+    };
+    output::data(text.as_bytes())?;
+    Ok(Status::Good)
+}
+
+/// An answer in both forms.
+struct Answer {
+    text: String,
+    json: Json,
+}
+
+fn name(graph: &Graph, value: Value) -> String {
+    text::value(graph, value)
+}
+
+fn node_json(graph: &Graph, node: NodeId) -> Json {
+    let content = graph.node(node);
+    let operands: Vec<&str> = graph.operands(node).into_iter().map(|operand| graph.name(operand)).collect();
+    let types: Vec<String> = content.types().iter().map(ToString::to_string).collect();
+    let names: Vec<&str> = content.names().iter().map(AsRef::as_ref).collect();
+    json!({
+        "names": names, "op": content.op.mnemonic(), "attributes": content.op.attributes().to_string(),
+        "operands": operands, "types": types, "region": content.region.name(),
+        "from": content.origin.from.as_deref(), "by": content.origin.by.as_deref(),
+    })
+}
+
+fn whole(graph: &Graph) -> Answer {
+    let nodes: Vec<Json> = graph.order().into_iter().map(|node| node_json(graph, node)).collect();
+    let model = graph.model.as_ref().map(
+        |model| json!({ "path": model.path, "bytes": model.bytes, "structure": format!("sha256:{}", model.structure) }),
+    );
+    let results: BTreeMap<&str, &str> =
+        graph.results.iter().map(|result| (result.name.as_str(), graph.name(result.value))).collect();
+    let json = json!({ "model": model, "rules": composites_json(graph), "nodes": nodes, "results": results,
+                       "ledger": ledger_json(graph) });
+    Answer { text: text::print(graph), json }
+}
+
+fn one_node(graph: &Graph, wanted: &str) -> Result<Answer, Error> {
+    let bare = wanted.trim_start_matches(['%', '@']);
+    let value = graph.find(wanted).or_else(|| graph.find(bare)).ok_or_else(|| unknown_value(graph, bare))?;
+    let mut text = format!("{}\n", text::print_node(graph, value.node));
+    let mut lines = |title: &str, nodes: Vec<NodeId>| {
+        if !nodes.is_empty() {
+            let _ = writeln!(text, "{title}");
+        }
+        for node in nodes {
+            let _ = writeln!(text, "  {}", text::print_node(graph, node));
+        }
+    };
+    lines("operands", graph.operands(value.node).into_iter().map(|operand| operand.node).collect());
+    let mut users: Vec<NodeId> = graph.users(value).into_iter().map(|(user, _)| user).collect();
+    users.dedup();
+    let user_names: Vec<&str> = users.iter().map(|&user| graph.name(user.into())).collect();
+    let results: Vec<&str> =
+        graph.results.iter().filter(|result| result.value == value).map(|result| result.name.as_str()).collect();
+    let json = json!({ "node": node_json(graph, value.node), "users": user_names, "results": results });
+    lines("users", users);
+    results.iter().for_each(|result| text.push_str(&format!("result \"{result}\"\n")));
+    Ok(Answer { text, json })
+}
+
+fn unknown_value(graph: &Graph, wanted: &str) -> Diagnostic {
+    let order = graph.order();
+    let names = order.iter().map(|&node| graph.name(node.into()));
+    let alike: Vec<&str> = names.filter(|name| name.contains(wanted) || wanted.contains(name)).take(5).collect();
+    let error = Diagnostic::request(format!("the graph has no value `{wanted}`"));
+    if alike.is_empty() { error } else { error.help(format!("similar names: {}", alike.join(", "))) }
+}
+
+fn promises(graph: &Graph, dims: &Bindings) -> Answer {
+    let mut table = Table::new(&[
+        ("promised", Align::Left),
+        ("type", Align::Left),
+        ("bytes", Align::Right),
+        ("users", Align::Right),
+        ("from", Align::Left),
+    ]);
+    let mut entries = Vec::new();
+    for node in graph.order().into_iter().filter(|&node| matches!(graph.node(node).op, Op::Promise)) {
+        let Some(promised) = graph.operand(node, 0) else { continue };
+        let ty = graph.ty(promised);
+        let elements = ty.bound_shape(dims).ok().map(|shape| shape.iter().product::<usize>());
+        let bytes = elements.and_then(|count| count.checked_mul(ty.dtype.size())).map(|bytes| bytes as u64);
+        let users = graph.users(node.into()).len();
+        let from = graph.node(promised.node).origin.from.as_deref().unwrap_or_default();
+        let size = bytes.map_or("?".into(), bytes_in_words);
+        table.row([name(graph, promised), ty.to_string(), size, users.to_string(), from.to_string()]);
+        entries.push(json!({ "value": graph.name(promised), "type": ty.to_string(), "bytes": bytes, "users": users }));
+    }
+    let count = entries.len();
+    Answer { text: format!("{table}{count} promises\n"), json: json!(entries) }
+}
+
+fn statistics(graph: &Graph) -> Answer {
+    let mut counts: BTreeMap<&str, BTreeMap<Region, usize>> = BTreeMap::new();
+    let mut totals: BTreeMap<Region, usize> = BTreeMap::new();
+    for node in graph.order() {
+        let content = graph.node(node);
+        *counts.entry(content.op.mnemonic()).or_default().entry(content.region).or_insert(0) += 1;
+        *totals.entry(content.region).or_insert(0) += 1;
+    }
+    let regions = [Region::Header, Region::Prepare, Region::Forward, Region::Relevance];
+    let mut columns = vec![("operation", Align::Left)];
+    columns.extend(regions.map(|region| (region.name(), Align::Right)));
+    let mut table = Table::new(&columns);
+    let row = |name: &str, of: &BTreeMap<Region, usize>| {
+        let cells = regions.iter().map(|region| of.get(region).map_or(String::new(), ToString::to_string));
+        std::iter::once(name.to_string()).chain(cells).collect::<Vec<_>>()
+    };
+    counts.iter().for_each(|(op, of)| table.row(row(op, of)));
+    table.row(row("all", &totals));
+    let by_name = |of: &BTreeMap<Region, usize>| -> BTreeMap<&str, usize> {
+        of.iter().map(|(region, count)| (region.name(), *count)).collect()
+    };
+    let operations: BTreeMap<&str, _> = counts.iter().map(|(op, of)| (*op, by_name(of))).collect();
+    let json = json!({ "operations": operations, "nodes": by_name(&totals), "ledger_lines": graph.ledger.len() });
+    Answer { text: format!("{table}{} ledger lines\n", graph.ledger.len()), json }
+}
+
+fn composites_json(graph: &Graph) -> Vec<Json> {
+    graph.composites.iter().map(|one| json!({ "rules": one.rules, "carrier": one.carrier })).collect()
+}
+
+fn ledger_json(graph: &Graph) -> Vec<Json> {
+    graph.ledger.iter().map(|line| json!({ "site": line.site, "rule": line.rule })).collect()
+}
+
+fn rules(graph: &Graph) -> Answer {
+    let mut text = String::new();
+    for composite in &graph.composites {
+        let _ = writeln!(text, "{} carrier={}", composite.rules, composite.carrier);
+    }
+    let mut table = Table::new(&[("site", Align::Left), ("rule", Align::Left), ("absorbs", Align::Left)]);
+    for line in &graph.ledger {
+        let kinds: std::collections::BTreeSet<&str> = line.absorbed.iter().map(|(kind, _)| kind.name()).collect();
+        table.row([line.site.clone(), line.rule.clone(), kinds.into_iter().collect::<Vec<_>>().join(", ")]);
+    }
+    if !table.is_empty() {
+        let _ = write!(text, "{table}");
+    }
+    Answer { text, json: json!({ "rules": composites_json(graph), "ledger": ledger_json(graph) }) }
+}

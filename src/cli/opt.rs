@@ -1,0 +1,76 @@
+//! `lrpc opt`: graph in, graph out, one pass at a time.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use lrpc_ir::{Graph, text};
+use lrpc_passes::canonicalise;
+use lrpc_passes::manager::{self, Context, PassDef};
+
+use super::compile::{check_passes, print_if_asked};
+use super::output;
+use crate::compile::graph_text;
+use crate::error::{Error, Status};
+use crate::graph_file::load_graph;
+use crate::onnx::{self, ImportOptions};
+
+/// Run passes over a graph, for those who write passes and rules
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// A graph file, or an ONNX model to import
+    input: PathBuf,
+    /// The passes in order, by name; empty runs none. Default: canonicalisation
+    #[arg(long, value_name = "PASS,…", value_delimiter = ',')]
+    pass_pipeline: Option<Vec<String>>,
+    /// Show the graph after this pass, or after `all`, on standard error
+    #[arg(long, value_name = "PASS")]
+    print_after: Vec<String>,
+    /// The graph to write; default: standard output
+    #[arg(short, long, value_name = "GRAPH")]
+    output: Option<PathBuf>,
+    /// Check all invariants after every pass
+    #[arg(long)]
+    verify: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
+    let passes = pipeline(arguments.pass_pipeline.as_deref())?;
+    check_passes(&arguments.print_after)?;
+    let (mut graph, is_model) = read(&arguments.input)?;
+    // Results keep their names, as when compiling.
+    let pinned = graph.results.iter().map(|result| result.value).collect();
+    let mut context = Context { pinned, ..Context::default() };
+    let mut show = |pass: &PassDef, graph: &Graph| print_if_asked(&arguments.print_after, pass, graph);
+    manager::run(&mut graph, &passes, &mut context, arguments.verify, &mut show)?;
+    let printed = match is_model {
+        true => graph_text(&graph, arguments.output.as_deref().filter(|path| !output::is_stdout(path))),
+        false => text::print(&graph),
+    };
+    output::text(arguments.output.as_deref(), &printed)?;
+    Ok(Status::Good)
+}
+
+fn pipeline(names: Option<&[String]>) -> Result<Vec<PassDef>, Error> {
+    let Some(names) = names else { return Ok(canonicalise::PIPELINE.to_vec()) };
+    let mut passes = Vec::new();
+    for name in names.iter().filter(|name| !name.is_empty()) {
+        match canonicalise::find(name) {
+            Some(pass) => passes.push(pass),
+            None => {
+                let known: Vec<&str> = canonicalise::PIPELINE.iter().map(|pass| pass.name).collect();
+                return Err(lrpc_ir::Diagnostic::request(format!("there is no pass `{name}`"))
+                    .help(format!("the passes are {}", known.join(", ")))
+                    .into());
+            }
+        }
+    }
+    Ok(passes)
+}
+
+/// The graph, and whether it was imported from a model.
+fn read(path: &Path) -> Result<(Graph, bool), Error> {
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx")) {
+        return Ok((onnx::import(path, &ImportOptions::default())?.graph, true));
+    }
+    Ok((load_graph(path)?.graph, false))
+}

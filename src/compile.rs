@@ -1,0 +1,244 @@
+//! From a model file to its relevance graph: import, names to values, rules, passes.
+
+use std::path::{Component, Path, PathBuf};
+
+use lrpc_ir::{Diagnostic, Diagnostics, Graph, Value, text};
+use lrpc_passes::compile::{self, Report};
+use lrpc_passes::manager::PassDef;
+use lrpc_passes::relevance::composite::Composite;
+use lrpc_passes::relevance::site::Carrier;
+
+use crate::data::{DataError, write_atomically};
+use crate::error::Error;
+use crate::names::matches;
+use crate::onnx::{self, ImportOptions, Imported, Limits, ModelFile};
+
+/// The largest composite file that is read, in bytes.
+const MAX_COMPOSITE_BYTES: u64 = 1 << 20;
+
+/// What to compile, in the words of the command line.
+#[derive(Debug, Clone, Default)]
+pub struct CompileOptions {
+    /// Composites: a name with parameters, a path that ends in `.toml`, or `auto` alone, which is also what nothing
+    /// means.
+    pub rules: Vec<String>,
+    /// Targets, such as `logits[:, 8]`; empty means the largest element of each row.
+    pub targets: Vec<String>,
+    /// ONNX names of the tensors to explain, or patterns with `*` and `?`; empty means inputs and embeddings.
+    pub wrt: Vec<String>,
+    /// A carrier that replaces the composites'.
+    pub carrier: Option<Carrier>,
+    /// Whether every model output is a result although a target names one.
+    pub all_outputs: bool,
+    /// Whether seeds are 1 instead of the output's value.
+    pub unit_seed: bool,
+    /// Whether the verifier runs after every pass.
+    pub verify: bool,
+    /// The largest model that is read.
+    pub limits: Limits,
+}
+
+/// A compiled model.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The relevance graph; its model reference holds the path as it was given.
+    pub graph: Graph,
+    /// What compiling did.
+    pub report: Report,
+    /// The model, which holds the weights.
+    pub file: ModelFile,
+}
+
+/// Compiles the model at `path`.
+///
+/// # Errors
+/// Models that are refused, names that the model does not have, and operations without a rule, all at once.
+pub fn compile_model(path: &Path, options: &CompileOptions) -> Result<Compiled, Error> {
+    compile_observed(path, options, &mut |_, _| ())
+}
+
+/// Compiles the model at `path`; `observe` sees the graph after every pass.
+///
+/// # Errors
+/// As [`compile_model`].
+pub fn compile_observed(
+    path: &Path,
+    options: &CompileOptions,
+    observe: &mut dyn FnMut(&PassDef, &Graph),
+) -> Result<Compiled, Error> {
+    let composites = composites(&options.rules)?;
+    let imported = onnx::import(path, &ImportOptions { limits: options.limits.clone() })?;
+    let wrt = requested_tensors(&imported, &options.wrt)?;
+    let Imported { mut graph, file, .. } = imported;
+    let request = compile::Options {
+        composites,
+        targets: options.targets.clone(),
+        wrt: wrt.iter().map(|(_, value)| *value).collect(),
+        carrier: options.carrier,
+        unit_seed: options.unit_seed,
+        all_outputs: options.all_outputs,
+        verify: options.verify,
+    };
+    let own_names: Vec<String> = wrt.iter().map(|(_, value)| graph.name(*value).to_string()).collect();
+    let report = compile::compile(&mut graph, &request, observe)?;
+    for ((asked, _), own) in wrt.iter().zip(&own_names) {
+        rename_results(&mut graph, own, asked);
+    }
+    Ok(Compiled { graph, report, file })
+}
+
+/// The composites that `--rules` names; none for `auto`.
+///
+/// # Errors
+/// Unknown names and parameters, and files that are no composites.
+pub fn composites(rules: &[String]) -> Result<Vec<Composite>, Error> {
+    let as_request = |findings: Diagnostics| {
+        Diagnostics(findings.0.into_iter().map(|one| one.of_kind(lrpc_ir::DiagnosticKind::Request)).collect())
+    };
+    match rules {
+        [] => Ok(Vec::new()),
+        [auto] if auto == "auto" => Ok(Vec::new()),
+        _ if rules.iter().any(|rule| rule == "auto") => {
+            Err(Diagnostic::request("--rules auto stands alone").help("leave `auto` out, or the others").into())
+        }
+        _ => rules.iter().map(|rule| composite(rule).map_err(as_request).map_err(Error::from)).collect(),
+    }
+}
+
+fn composite(text: &str) -> Result<Composite, Diagnostics> {
+    if !text.ends_with(".toml") {
+        return Composite::named(text);
+    }
+    let unreadable =
+        |error: &dyn std::fmt::Display| Diagnostic::new(format!("--rules {text}: cannot be read: {error}"));
+    let size = std::fs::metadata(text).map_err(|error| unreadable(&error))?.len();
+    if size > MAX_COMPOSITE_BYTES {
+        return Err(unreadable(&format!("it has {size} bytes, the limit is {MAX_COMPOSITE_BYTES}")).into());
+    }
+    let toml = std::fs::read_to_string(text).map_err(|error| unreadable(&error))?;
+    let named = |finding: Diagnostic| Diagnostic { message: format!("--rules {text}: {}", finding.message), ..finding };
+    Composite::from_toml(&toml).map_err(|findings| Diagnostics(findings.0.into_iter().map(named).collect()))
+}
+
+/// What `--wrt` names: the asked name and the value, each value once.
+fn requested_tensors(imported: &Imported, wrt: &[String]) -> Result<Vec<(String, Value)>, Diagnostics> {
+    let mut found: Vec<(String, Value)> = Vec::new();
+    let mut missing = Vec::new();
+    for pattern in wrt {
+        let is_pattern = !imported.values.contains_key(pattern) && pattern.contains(['*', '?']);
+        let fits = |name: &str, value: Value| match is_pattern {
+            true => matches(pattern, name) && is_activation(&imported.graph, value),
+            false => name == pattern,
+        };
+        let known = found.len();
+        let named = imported.values.iter().filter(|(name, value)| fits(name, **value));
+        for (name, &value) in named {
+            if !imported.graph.ty(value).dtype.is_float() {
+                let ty = imported.graph.ty(value);
+                missing.push(Diagnostic::request(format!("--wrt {pattern}: `{name}` is {ty}, not floating-point")));
+            } else if !is_activation(&imported.graph, value) {
+                missing.push(Diagnostic::request(format!("--wrt {pattern}: `{name}` is a constant of the model")));
+            } else if !found.iter().any(|(_, other)| *other == value) {
+                found.push((name.clone(), value));
+            }
+        }
+        if found.len() == known && missing.is_empty() {
+            missing.push(unknown_tensor(imported, pattern));
+        }
+    }
+    if missing.is_empty() { Ok(found) } else { Err(Diagnostics(missing)) }
+}
+
+/// Whether `value` is computed from something, or given: no weight and no literal.
+fn is_activation(graph: &Graph, value: Value) -> bool {
+    use lrpc_ir::ops::{Op, Source};
+    let source = matches!(&graph.node(value.node).op, Op::Source(source) if !matches!(source, Source::Input(_)));
+    !source && graph.ty(value).dtype.is_float()
+}
+
+fn unknown_tensor(imported: &Imported, pattern: &str) -> Diagnostic {
+    let message = format!("--wrt {pattern}: the model computes no tensor of that name");
+    let last = pattern.rsplit(['/', '.']).find(|part| !part.is_empty()).unwrap_or(pattern).to_lowercase();
+    let activations = || imported.values.iter().filter(|(_, value)| is_activation(&imported.graph, **value));
+    let alike: Vec<&str> = activations()
+        .map(|(name, _)| name.as_str())
+        .filter(|name| name.to_lowercase().contains(&last))
+        .take(5)
+        .collect();
+    if alike.is_empty() {
+        let some: Vec<&str> = activations().map(|(name, _)| name.as_str()).take(5).collect();
+        return Diagnostic::request(message).help(format!("some that it computes: {}", some.join(", ")));
+    }
+    Diagnostic::request(message).help(format!("similar names: {}", alike.join(", ")))
+}
+
+/// A tensor asked for by another of its ONNX names is returned under that name.
+fn rename_results(graph: &mut Graph, own: &str, asked: &str) {
+    let (own, asked) = (format!("relevance/{own}"), format!("relevance/{asked}"));
+    for result in &mut graph.results {
+        if let Some(prefix) = result.name.strip_suffix(&own)
+            && (prefix.is_empty() || prefix.ends_with('/'))
+        {
+            result.name = format!("{prefix}{asked}");
+        }
+    }
+}
+
+/// The text of the graph file that is to stand at `target` (the working folder where `None`): the model's path is
+/// relative to it.
+pub fn graph_text(graph: &Graph, target: Option<&Path>) -> String {
+    let mut graph = graph.clone();
+    if let Some(model) = &mut graph.model {
+        let folder = target.and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
+        model.path = relative_path(Path::new(&model.path), folder.unwrap_or(Path::new(".")));
+    }
+    text::print(&graph)
+}
+
+/// Writes the graph file, whole or not at all.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_graph(graph: &Graph, path: &Path) -> Result<(), DataError> {
+    let text = graph_text(graph, Some(path));
+    write_atomically(path, |writer| writer.write_all(text.as_bytes()))
+}
+
+/// `path` as seen from `folder`, with `/` between its parts; as it is where one of them cannot be resolved.
+fn relative_path(path: &Path, folder: &Path) -> String {
+    let (Ok(path_parts), Ok(folder_parts)) = (path.canonicalize(), folder.canonicalize()) else {
+        return path.to_string_lossy().into_owned();
+    };
+    let path_parts: Vec<Component> = path_parts.components().collect();
+    let folder_parts: Vec<Component> = folder_parts.components().collect();
+    let common = path_parts.iter().zip(&folder_parts).take_while(|(a, b)| a == b).count();
+    let up = folder_parts.iter().skip(common).map(|_| Component::ParentDir);
+    let relative: PathBuf = up.chain(path_parts.iter().skip(common).copied()).collect();
+    relative.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect::<Vec<_>>().join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_relative_to_the_graph_file() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("a/b")).unwrap();
+        std::fs::create_dir_all(folder.path().join("c")).unwrap();
+        let model = folder.path().join("a/m.onnx");
+        std::fs::write(&model, "x").unwrap();
+        assert_eq!(relative_path(&model, &folder.path().join("a")), "m.onnx");
+        assert_eq!(relative_path(&model, &folder.path().join("a/b")), "../m.onnx");
+        assert_eq!(relative_path(&model, &folder.path().join("c")), "../a/m.onnx");
+        assert_eq!(relative_path(Path::new("no/such.onnx"), folder.path()), "no/such.onnx");
+    }
+
+    #[test]
+    fn auto_stands_alone() {
+        assert!(composites(&["auto".into()]).unwrap().is_empty());
+        assert!(composites(&["auto".into(), "epsilon".into()]).is_err());
+        let error = composites(&["no/such.toml".into()]).unwrap_err();
+        assert_eq!(error.status(), crate::error::Status::Usage);
+    }
+}

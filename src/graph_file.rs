@@ -1,0 +1,132 @@
+//! Graph files and the models that they belong to.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use lrpc_ir::ops::{Op, Source};
+use lrpc_ir::{DType, Graph, TensorType, text, verify};
+use lrpc_kernels::WeightSource;
+use sha2::{Digest as _, Sha256};
+
+use crate::error::{Error, GraphFileError};
+use crate::onnx::{Limits, ModelError, ModelFile, TensorRef};
+
+/// The largest graph file that is read, in bytes.
+const MAX_GRAPH_BYTES: u64 = 1 << 30;
+
+/// A graph that was read from its file.
+#[derive(Debug)]
+pub struct LoadedGraph {
+    /// The graph, verified.
+    pub graph: Graph,
+    /// SHA-256 of its text, in hexadecimal.
+    pub hash: String,
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// Reads and verifies the graph file at `path`.
+///
+/// # Errors
+/// A file that cannot be read, is not in the format, or breaks an invariant.
+pub fn load_graph(path: &Path) -> Result<LoadedGraph, Error> {
+    let load = || -> Result<LoadedGraph, GraphFileError> {
+        let size = std::fs::metadata(path)?.len();
+        if size > MAX_GRAPH_BYTES {
+            let reason = format!("it has {size} bytes, the limit is {MAX_GRAPH_BYTES}");
+            return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, reason).into());
+        }
+        let content = std::fs::read(path)?;
+        let content = String::from_utf8(content)
+            .map_err(|_| std::io::Error::new(std::io::ErrorKind::InvalidData, "it is no text, so no graph file"))?;
+        let graph = text::parse(&content)?;
+        verify::verify(&graph)?;
+        Ok(LoadedGraph { graph, hash: sha256(content.as_bytes()), path: path.to_path_buf() })
+    };
+    load().map_err(|reason| Error::GraphFile { path: path.to_path_buf(), reason })
+}
+
+impl LoadedGraph {
+    /// Opens the model that the graph was compiled from: at `model` if given, else where the graph file says, seen from
+    /// its folder. Size and structure must be those of the model that was compiled.
+    ///
+    /// # Errors
+    /// A model that is not there, is refused, or is another one.
+    pub fn open_model(&self, model: Option<&Path>, limits: &Limits) -> Result<ModelFile, Error> {
+        let refuse = |reason| Error::GraphFile { path: self.path.clone(), reason };
+        let reference = self.graph.model.as_ref().ok_or_else(|| refuse(GraphFileError::NoModel))?;
+        let path = match model {
+            Some(path) => path.to_path_buf(),
+            None => self.path.parent().unwrap_or(Path::new("")).join(&reference.path),
+        };
+        let opened = ModelFile::open(&path, limits);
+        let file = opened.map_err(|error: ModelError| Error::Import(error.into()))?;
+        let structure = file.structure_hash();
+        let difference = if file.size() != reference.bytes {
+            format!("it has {} bytes, the graph's model had {}", file.size(), reference.bytes)
+        } else if structure != reference.structure {
+            format!("its structure is sha256:{structure}, the graph's model had sha256:{}", reference.structure)
+        } else {
+            return Ok(file);
+        };
+        Err(refuse(GraphFileError::OtherModel { model: path, difference }))
+    }
+}
+
+/// SHA-256 in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The weights of a graph, where they lie in the model file.
+#[derive(Debug, Default)]
+pub struct ModelWeights {
+    bytes: BTreeMap<String, Bytes>,
+}
+
+impl ModelWeights {
+    /// Finds every weight of `graph` in `file`.
+    ///
+    /// # Errors
+    /// A weight that is not there, or of another type or shape. `path` is the graph's, for the error.
+    pub fn locate(graph: &Graph, file: &ModelFile, path: &Path) -> Result<ModelWeights, Error> {
+        let mut bytes = BTreeMap::new();
+        for (name, value) in graph.weights() {
+            let found = file.weight(name).ok_or_else(|| "there is none of that name".to_string());
+            let fits = found.and_then(|tensor| check_type(graph.ty(value), &tensor).map(|()| tensor));
+            let tensor = fits.map_err(|difference| Error::GraphFile {
+                path: path.to_path_buf(),
+                reason: GraphFileError::Weight { name: name.into(), model: file.path().to_path_buf(), difference },
+            })?;
+            bytes.insert(name.to_string(), tensor.bytes());
+        }
+        Ok(ModelWeights { bytes })
+    }
+}
+
+fn check_type(declared: &TensorType, found: &TensorRef) -> Result<(), String> {
+    let same_shape = declared.rank() == found.dims().len()
+        && declared.shape.iter().zip(found.dims()).all(|(dim, &size)| dim.known() == i64::try_from(size).ok());
+    let dtype: DType = found.dtype();
+    if dtype == declared.dtype && same_shape {
+        return Ok(());
+    }
+    Err(format!("the graph states {declared}, the model has {dtype}{:?}", found.dims()))
+}
+
+impl WeightSource for ModelWeights {
+    fn weight(&self, name: &str, sidecar: bool) -> Result<Cow<'_, [u8]>, String> {
+        if sidecar {
+            return Err("it lies in a sidecar file, which this version does not read".into());
+        }
+        let bytes = self.bytes.get(name).ok_or("the model has none of that name")?;
+        Ok(Cow::Borrowed(bytes))
+    }
+}
+
+/// Whether the graph needs a model's weights.
+pub fn needs_weights(graph: &Graph) -> bool {
+    graph.ids().any(|node| matches!(graph.node(node).op, Op::Source(Source::Weight(..))))
+}

@@ -1,0 +1,89 @@
+//! The manifest of a result: from what, how and with which totals it was made.
+
+use std::collections::BTreeMap;
+
+use lrpc_ir::Graph;
+use lrpc_ir::plan::Precision;
+use lrpc_kernels::LedgerSums;
+use serde_json::{Value, json};
+
+use crate::data::Tensor;
+use crate::graph_file::sha256;
+use crate::onnx::ModelFile;
+use crate::session::{RunOutcome, SeedTotal};
+
+/// What a manifest says beside the outcome itself.
+#[derive(Debug)]
+pub struct Provenance<'a> {
+    /// The graph.
+    pub graph: &'a Graph,
+    /// SHA-256 of its text.
+    pub graph_hash: &'a str,
+    /// The model with the weights, where there is one.
+    pub model: Option<&'a ModelFile>,
+    /// The inputs as they were given.
+    pub inputs: &'a BTreeMap<String, Tensor>,
+    /// Floating-point type of computation.
+    pub precision: Precision,
+    /// The device.
+    pub device: &'a str,
+}
+
+/// The manifest as JSON. Equal runs give equal manifests: it holds no time and no path.
+pub fn manifest(from: &Provenance<'_>, outcome: &RunOutcome) -> Value {
+    let model = from.model.map(|file| {
+        json!({
+            "structure": format!("sha256:{}", file.structure_hash()),
+            "weights": format!("sha256:{}", file.weights_hash()),
+        })
+    });
+    let inputs: BTreeMap<&str, Value> =
+        from.inputs.iter().map(|(name, tensor)| (name.as_str(), input_entry(tensor))).collect();
+    let rules: Vec<Value> =
+        from.graph.composites.iter().map(|one| json!({ "rules": one.rules, "carrier": one.carrier })).collect();
+    let mut value = json!({
+        "lrpc": env!("CARGO_PKG_VERSION"),
+        "model": model,
+        "graph": format!("sha256:{}", from.graph_hash),
+        "inputs": inputs,
+        "rules": rules,
+        "dims": outcome.dims,
+        "precision": precision_name(from.precision),
+        "device": from.device,
+        "seed": outcome.seeds.iter().map(seed_entry).collect::<Vec<_>>(),
+        "arrived": outcome.arrived,
+    });
+    if !outcome.ledger.is_empty()
+        && let Some(entries) = value.as_object_mut()
+    {
+        entries.insert("absorbed".into(), json!(absorbed_totals(&outcome.ledger)));
+        entries.insert("ledger_lines".into(), json!(outcome.ledger.len()));
+    }
+    value
+}
+
+/// The name of the type on the command line.
+pub fn precision_name(precision: Precision) -> &'static str {
+    match precision {
+        Precision::F32 => "f32",
+        Precision::F64 => "f64",
+    }
+}
+
+fn input_entry(tensor: &Tensor) -> Value {
+    let hash = sha256(tensor.bytes());
+    json!({ "dtype": tensor.dtype().name(), "shape": tensor.shape(), "sha256": hash })
+}
+
+fn seed_entry(seed: &SeedTotal) -> Value {
+    json!({ "name": seed.name, "coefficient": seed.is_coefficient, "sum": seed.sum })
+}
+
+/// What was absorbed in all, by kind.
+pub fn absorbed_totals(ledger: &[LedgerSums]) -> BTreeMap<&'static str, f64> {
+    let mut totals = BTreeMap::new();
+    for (kind, sum) in ledger.iter().flat_map(|line| &line.absorbed) {
+        *totals.entry(kind.name()).or_insert(0.0) += sum;
+    }
+    totals
+}

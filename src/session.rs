@@ -1,0 +1,270 @@
+//! Running a relevance graph: inputs are bound, a plan is made or found again, and the executor runs it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use lrpc_ir::graph::{GraphResult, Region};
+use lrpc_ir::ops::{Binary, Elementwise, Op};
+use lrpc_ir::plan::{Plan, Precision};
+use lrpc_ir::{Bindings, Graph, NodeId};
+use lrpc_kernels::{CheckFinite, Executor, LedgerSums, Options, Progress};
+use lrpc_passes::bind::{self, Request, Strategy, Wanted};
+
+use crate::convert::to_data;
+use crate::data;
+use crate::error::Error;
+use crate::graph_file::ModelWeights;
+use crate::inputs::{SeedIndex, bind_inputs};
+
+/// Prefix of the results that are added to report what starts at the outputs.
+const SEED: &str = "seed/";
+
+/// How graphs are run.
+#[derive(Debug, Clone, Default)]
+pub struct RunOptions {
+    /// Floating-point type of computation.
+    pub precision: Precision,
+    /// Whether the ledger is summed.
+    pub audit: bool,
+    /// How promises are kept.
+    pub strategy: Strategy,
+    /// Which results are returned.
+    pub wanted: Wanted,
+    /// Number of threads; 0 means one per core.
+    pub threads: usize,
+    /// The most bytes that arena, prepared memory and weights may take.
+    pub memory_limit: Option<u64>,
+}
+
+/// What starts at an output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeedTotal {
+    /// The value's name in the graph: `R.logits`, or a coefficient's.
+    pub name: String,
+    /// Whether it is a coefficient and no relevance.
+    pub is_coefficient: bool,
+    /// The sum of its elements.
+    pub sum: f64,
+}
+
+/// What a run gives.
+#[derive(Debug, Clone)]
+pub struct RunOutcome {
+    /// Results by name: `output/…`, `relevance/…`.
+    pub results: BTreeMap<String, data::Tensor>,
+    /// What started.
+    pub seeds: Vec<SeedTotal>,
+    /// What arrived at each requested tensor: the sum of the result's elements.
+    pub arrived: BTreeMap<String, f64>,
+    /// The ledger; empty without audit.
+    pub ledger: Vec<LedgerSums>,
+    /// The sizes of symbols.
+    pub dims: Bindings,
+    /// What was converted on the way in, in words.
+    pub notes: Vec<String>,
+}
+
+/// The part of a request that plans differ by within a session.
+type PlanKey = (Bindings, BTreeSet<String>);
+
+/// A graph that is run again and again. Plans are kept by sizes, so that the second run of a shape plans nothing.
+pub struct Session<'w> {
+    graph: Graph,
+    weights: &'w ModelWeights,
+    options: RunOptions,
+    seeds: Vec<(String, bool)>,
+    plans: BTreeMap<PlanKey, Arc<Plan>>,
+    current: Option<(PlanKey, Executor<'w>)>,
+}
+
+impl<'w> Session<'w> {
+    /// A session over `graph`.
+    pub fn new(graph: &Graph, weights: &'w ModelWeights, options: RunOptions) -> Session<'w> {
+        let mut graph = graph.clone();
+        let seeds = add_seed_results(&mut graph);
+        let mut options = options;
+        if let Wanted::Matching(patterns) = &mut options.wanted {
+            patterns.push(format!("{SEED}*"));
+        }
+        Session { graph, weights, options, seeds, plans: BTreeMap::new(), current: None }
+    }
+
+    /// Runs the graph on `inputs` by ONNX name. `dims` are sizes of symbols that no input tells; `progress` is called
+    /// before each step.
+    ///
+    /// # Errors
+    /// Inputs that do not fit, sizes for which the graph has no meaning, limits, and numbers that are not finite.
+    pub fn run(
+        &mut self,
+        inputs: &BTreeMap<String, data::Tensor>,
+        indices: &[SeedIndex],
+        dims: &Bindings,
+        progress: Option<&mut (dyn FnMut(Progress<'_>) + Send)>,
+    ) -> Result<RunOutcome, Error> {
+        let keep_f64 = self.options.precision == Precision::F64;
+        let bound = bind_inputs(&self.graph, inputs, indices, dims, keep_f64)?;
+        let given: BTreeSet<String> = bound.tensors.keys().cloned().collect();
+        let key = (bound.dims.clone(), given);
+        if self.current.as_ref().is_none_or(|(current, _)| *current != key) {
+            // The old executor's memory goes before the new one's is taken.
+            self.current = None;
+            let plan = self.plan(&key)?;
+            let options = Options {
+                threads: self.options.threads,
+                memory_limit: self.options.memory_limit,
+                check_finite: CheckFinite::Results,
+            };
+            self.current = Some((key, Executor::new(plan, self.weights, options)?));
+        }
+        let Some((_, executor)) = &mut self.current else { return Ok(RunOutcome::empty()) };
+        let mut outcome = executor.run(&bound.tensors, progress)?;
+        let mut seeds = Vec::new();
+        for (name, is_coefficient) in &self.seeds {
+            if let Some(tensor) = outcome.results.remove(&format!("{SEED}{name}")) {
+                let sum = tensor.to_f64().iter().sum();
+                seeds.push(SeedTotal { name: name.clone(), is_coefficient: *is_coefficient, sum });
+            }
+        }
+        let relevance = outcome.results.iter().filter(|(name, _)| is_relevance(name));
+        let arrived = relevance.map(|(name, tensor)| (name.clone(), tensor.to_f64().iter().sum())).collect();
+        let mut results = BTreeMap::new();
+        for (name, tensor) in &outcome.results {
+            let tensor = to_data(tensor).map_err(|error| {
+                Error::from(lrpc_ir::Diagnostic::new(format!("{name}: {error}")).of_kind(lrpc_ir::DiagnosticKind::Bug))
+            })?;
+            results.insert(name.clone(), tensor);
+        }
+        Ok(RunOutcome { results, seeds, arrived, ledger: outcome.ledger, dims: bound.dims, notes: bound.notes })
+    }
+
+    fn plan(&mut self, key: &PlanKey) -> Result<Arc<Plan>, Error> {
+        if let Some(plan) = self.plans.get(key) {
+            return Ok(plan.clone());
+        }
+        let (dims, given) = key.clone();
+        let inputs = self.graph.inputs();
+        let has_default = |name: &String| {
+            inputs.iter().any(|&input| self.graph.name(input) == name && self.graph.operand(input.node, 0).is_some())
+        };
+        let request = Request {
+            dims,
+            wanted: self.options.wanted.clone(),
+            audit: self.options.audit,
+            strategy: self.options.strategy,
+            precision: self.options.precision,
+            given: given.into_iter().filter(has_default).collect(),
+        };
+        let plan = Arc::new(bind::bind(&self.graph, &request)?);
+        self.plans.insert(key.clone(), plan.clone());
+        Ok(plan)
+    }
+}
+
+impl RunOutcome {
+    fn empty() -> RunOutcome {
+        RunOutcome {
+            results: BTreeMap::new(),
+            seeds: Vec::new(),
+            arrived: BTreeMap::new(),
+            ledger: Vec::new(),
+            dims: Bindings::new(),
+            notes: Vec::new(),
+        }
+    }
+}
+
+/// Whether a result of that name is relevance: `relevance/x`, or behind the names of composite and target.
+pub fn is_relevance(name: &str) -> bool {
+    name.split('/').take(3).any(|part| part == "relevance")
+}
+
+/// Adds the values that start at the outputs to the results; their names, and whether they are coefficients.
+fn add_seed_results(graph: &mut Graph) -> Vec<(String, bool)> {
+    let by_seed = |graph: &Graph, node: NodeId| graph.node(node).origin.by.as_deref() == Some("seed");
+    let starts_here = |graph: &Graph, node: NodeId| {
+        let used = graph.users(node.into());
+        let passed_on = used.is_empty() || used.iter().any(|&(user, _)| !by_seed(graph, user));
+        graph.node(node).region == Region::Relevance && graph.ty(node.into()).dtype.is_float() && passed_on
+    };
+    let order = graph.order();
+    let starts: Vec<NodeId> =
+        order.into_iter().filter(|&node| by_seed(graph, node) && starts_here(graph, node)).collect();
+    let unit = graph.composites.iter().all(|composite| composite.carrier == "relevance");
+    let mut seeds = Vec::new();
+    for node in starts {
+        if matches!(graph.node(node).op, Op::Promise) {
+            continue;
+        }
+        // Where a coefficient starts, the ledger of the output's own operation may hold the relevance that it stands for.
+        let weighed = if is_weigh(graph, node) { Some(node) } else { relevance_of_coefficient(graph, node) };
+        let start = weighed.unwrap_or(node);
+        let name = graph.name(start.into()).to_string();
+        graph.results.push(GraphResult { name: format!("{SEED}{name}"), value: start.into() });
+        seeds.push((name, weighed.is_none() && !unit));
+    }
+    seeds
+}
+
+fn is_weigh(graph: &Graph, node: NodeId) -> bool {
+    matches!(graph.node(node).op, Op::Elementwise(Elementwise::Binary(Binary::Weigh)))
+}
+
+/// The node that makes `R = y ⊙ g` of the coefficient `g` at the model output `y`, if there is one.
+fn relevance_of_coefficient(graph: &Graph, g: NodeId) -> Option<NodeId> {
+    let is_output = |node: NodeId| {
+        let promised = graph.operand(node, 0).filter(|_| matches!(graph.node(node).op, Op::Promise));
+        graph.results.iter().any(|result| Some(result.value) == promised && result.name.starts_with("output/"))
+    };
+    let mut users = graph.users(g.into()).into_iter().map(|(user, _)| user);
+    // Those of the seed itself start something of their own.
+    let by_rule = |node: NodeId| graph.node(node).origin.by.as_deref() != Some("seed");
+    users.find(|&user| {
+        by_rule(user) && is_weigh(graph, user) && graph.operand(user, 0).is_some_and(|y| is_output(y.node))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::compile::{CompileOptions, compile_model};
+
+    fn digits(count: usize) -> BTreeMap<String, data::Tensor> {
+        let pixels: Vec<f32> = (0..count * 784).map(|at| (at % 7) as f32 / 7.0).collect();
+        BTreeMap::from([("input".into(), data::Tensor::from_slice(&[count, 1, 28, 28], &pixels).unwrap())])
+    }
+
+    #[test]
+    fn the_second_run_of_a_shape_plans_nothing() {
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/mnist/mnist_cnn.onnx");
+        let compiled = compile_model(&model, &CompileOptions::default()).unwrap();
+        let weights = ModelWeights::locate(&compiled.graph, &compiled.file, &model).unwrap();
+        let mut session = Session::new(&compiled.graph, &weights, RunOptions::default());
+        let mut run = |count: usize| {
+            let outcome = session.run(&digits(count), &[], &Bindings::new(), None).unwrap();
+            (outcome, session.plans.len())
+        };
+        let (first, plans) = run(1);
+        assert_eq!((plans, run(2).1, run(1).1, run(2).1), (1, 2, 2, 2));
+        let (again, _) = run(1);
+        assert_eq!(first.results, again.results);
+        assert!(!first.results.keys().any(|name| name.starts_with(SEED)));
+        assert_eq!(first.seeds.len(), 1);
+        assert!(first.seeds.iter().all(|seed| seed.name == "R.logits" && !seed.is_coefficient));
+    }
+
+    #[test]
+    fn coefficients_are_told_from_relevance() {
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/mnist/mnist_cnn.onnx");
+        let rules = vec!["epsilon".into(), "gradient".into()];
+        let compiled = compile_model(&model, &CompileOptions { rules, ..CompileOptions::default() }).unwrap();
+        let weights = ModelWeights::locate(&compiled.graph, &compiled.file, &model).unwrap();
+        let mut session = Session::new(&compiled.graph, &weights, RunOptions::default());
+        let outcome = session.run(&digits(3), &[], &Bindings::new(), None).unwrap();
+        let coefficients: Vec<f64> =
+            outcome.seeds.iter().filter(|seed| seed.is_coefficient).map(|seed| seed.sum).collect();
+        assert_eq!(coefficients, [3.0], "one for each row: {:?}", outcome.seeds);
+        assert_eq!(outcome.arrived.keys().collect::<Vec<_>>(), ["epsilon/relevance/input", "gradient/relevance/input"]);
+    }
+}

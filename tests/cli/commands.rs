@@ -1,0 +1,107 @@
+//! The commands that show things: inspect, coverage, rules, plan, opt, doctor.
+
+use crate::support::{Place, mnist, repository};
+
+#[test]
+fn inspect_shows_the_file_itself() {
+    let place = Place::compiled(&[]);
+    let text = std::fs::read_to_string(place.path("m.graph")).unwrap();
+    assert_eq!(place.lrpc(&["inspect", "m.graph"]).good().text(), text);
+    let json = place.lrpc(&["inspect", "m.graph", "--format", "json"]).good().json();
+    assert_eq!(json["results"]["output/logits"], "logits");
+    let dot = place.lrpc(&["inspect", "m.graph", "--format", "dot"]).good().text();
+    assert!(dot.starts_with("digraph relevance {") && dot.contains("\"relu1_1\" -> \"conv1_2\""), "{dot}");
+}
+
+#[test]
+fn inspect_shows_parts() {
+    let place = Place::compiled(&[]);
+    let inspect = |flags: &[&str]| place.lrpc(&[&["inspect", "m.graph"], flags].concat());
+    let node = inspect(&["--node", "relu1_1"]).good().text();
+    assert!(node.starts_with("%relu1_1 = relu %conv1_1") && node.contains("users\n  %conv1_2 = conv"), "{node}");
+    inspect(&["--node", "relu9"]).status(2).says(&["no value `relu9`"]);
+    let promises = inspect(&["--promises", "--dim", "N=2"]).good().text();
+    assert!(promises.contains("%relu3    f32[N, 60]             480 B"), "{promises}");
+    let stats = inspect(&["--stats", "--format", "json"]).good().json();
+    assert_eq!(stats["operations"]["relu"]["forward"], 5);
+    let plan = inspect(&["--plan", "--dim", "N=1"]).good().text();
+    assert!(plan.starts_with("plan f32 N=1\n"), "{plan}");
+    inspect(&["--plan"]).status(2).says(&["--dim N=SIZE"]);
+    inspect(&["--plan", "--stats"]).status(2);
+}
+
+#[test]
+fn plan_tells_memory_and_work() {
+    let place = Place::compiled(&[]);
+    let plan = |n: &str| place.lrpc(&["plan", "m.graph", "--format", "json", "--dim", n]).good().json();
+    let (one, four) = (plan("N=1"), plan("N=4"));
+    // The first convolution: 16 channels of 28 by 28 places, 9 products each.
+    assert!(one["flops"].as_u64().unwrap() > 16 * 28 * 28 * 9 * 2);
+    let ratio = four["arena_bytes"].as_f64().unwrap() / one["arena_bytes"].as_f64().unwrap();
+    assert!((3.5..=4.0).contains(&ratio), "{ratio}");
+    assert_eq!(one["weight_bytes"], four["weight_bytes"]);
+    assert!(place.lrpc(&["plan", "m.graph", "--dim", "N=1"]).good().text().contains("peak "));
+}
+
+#[test]
+fn coverage_counts_and_finds() {
+    let place = Place::new();
+    let model = mnist();
+    let model = model.to_str().unwrap();
+    let answer = place.lrpc(&["coverage", model]).good();
+    assert!(answer.text().contains("14 of 14 operations served (100.0 %)"), "{}", answer.text());
+    let toml = "name = 'mine'\ndoc = ''\n[[rule]]\nclass = ['linear', 'elementwise']\nuse = 'Gradient'\n";
+    std::fs::write(place.path("mine.toml"), toml).unwrap();
+    let json = place.lrpc(&["coverage", model, "--rules", "mine.toml", "--format", "json"]).status(1).json();
+    assert_eq!((json[0]["served"].as_u64(), json[0]["operations"].as_u64()), (Some(11), Some(14)));
+    let unknown = repository("tests/data/broken/unknown_operators.onnx");
+    let text = place.lrpc(&["coverage", unknown.to_str().unwrap()]).status(1).text();
+    assert!(text.contains("Frobnicate") && text.contains("0 of 3 operations"), "{text}");
+    place.lrpc(&["coverage", "none.onnx"]).status(3).says(&["none.onnx"]);
+}
+
+#[test]
+fn the_rule_book_is_shown() {
+    let place = Place::new();
+    for rule in lrpc_passes::rules::RULES {
+        let shown = place.lrpc(&["rules", rule.name]).good().text();
+        assert!(shown.contains(rule.doc.trim()));
+    }
+    assert!(place.lrpc(&["rules", "--composites"]).good().text().contains("epsilon-plus-flat"));
+    assert!(place.lrpc(&["rules", "epsilon"]).good().text().contains("[[rule]]"));
+    let rules = place.lrpc(&["rules", "--format", "json"]).good().json();
+    assert_eq!(rules.as_array().unwrap().len(), lrpc_passes::rules::RULES.len());
+    place.lrpc(&["rules", "nonsense"]).status(2).says(&["nonsense", "ZPlus"]);
+}
+
+#[test]
+fn opt_runs_passes_over_text() {
+    let place = Place::new();
+    let model = mnist();
+    let imported = place.lrpc(&["opt", model.to_str().unwrap(), "--pass-pipeline="]).good().text();
+    std::fs::write(place.path("a.graph"), &imported).unwrap();
+    let pipeline = "--pass-pipeline=remove_identities,merge_bias";
+    let answer = place.lrpc(&["opt", "a.graph", pipeline, "--verify", "--print-after=merge_bias"]).good();
+    assert!(lrpc_ir::text::parse(&answer.text()).is_ok() && answer.stderr.starts_with("# after merge_bias\n"));
+    place.lrpc(&["opt", "a.graph", "-o", "b.graph"]).good();
+    assert_eq!(place.files(), ["a.graph", "b.graph"]);
+    place.lrpc(&["opt", "a.graph", "--pass-pipeline=nonsense"]).status(2).says(&["nonsense", "merge_bias"]);
+}
+
+#[test]
+fn doctor_and_help_are_good_and_mistakes_are_usage() {
+    let place = Place::new();
+    assert!(place.lrpc(&["doctor"]).good().text().contains("cores"));
+    assert_eq!(place.lrpc(&["doctor", "--format", "json"]).good().json()["devices"], serde_json::json!(["cpu"]));
+    assert!(place.lrpc(&["--help"]).good().text().contains("Exit status"));
+    assert!(place.lrpc(&["--version"]).good().text().starts_with("lrpc "));
+    place.lrpc(&[]).status(2);
+    place.lrpc(&["frobnicate"]).status(2).says(&["frobnicate"]);
+    place.lrpc(&["run", "m.graph"]).status(2).says(&["--output"]);
+}
+
+#[test]
+fn a_device_that_is_not_there_is_told_before_anything_else() {
+    let place = Place::compiled(&[]);
+    place.run(&["--device", "cuda:0"]).status(7).says(&["`cuda:0`", "--device cpu"]);
+}

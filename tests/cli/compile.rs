@@ -1,0 +1,108 @@
+//! `lrpc compile`.
+
+use crate::support::{Place, mnist, repository};
+
+#[test]
+fn the_same_model_gives_the_same_bytes() {
+    let place = Place::new();
+    place.compile(&mnist(), "a.graph", &[]).good().says(&["epsilon-plus-flat", "chosen by --rules auto"]);
+    place.compile(&mnist(), "b.graph", &["--verify"]).good();
+    let text = std::fs::read_to_string(place.path("a.graph")).unwrap();
+    assert_eq!(text, std::fs::read_to_string(place.path("b.graph")).unwrap());
+    assert!(text.starts_with("lrpc 1\nmodel "), "{}", &text[..40]);
+    assert!(lrpc_ir::text::parse(&text).is_ok());
+    assert_eq!(place.files(), ["a.graph", "b.graph"]);
+}
+
+#[test]
+fn the_graph_goes_to_standard_output_and_messages_do_not() {
+    let place = Place::new();
+    let answer = place.compile(&mnist(), "-", &["--rules", "epsilon"]).good();
+    assert!(lrpc_ir::text::parse(&answer.text()).is_ok());
+    assert!(place.files().is_empty());
+}
+
+#[test]
+fn the_report_is_json_when_asked() {
+    let place = Place::new();
+    let report = place.compile(&mnist(), "m.graph", &["--rules", "epsilon(eps=1e-3)", "--format", "json"]).json();
+    assert_eq!(report["composites"][0], "epsilon(bias=include, eps=0.001)");
+    assert_eq!(report["results"], serde_json::json!(["output/logits", "relevance/input"]));
+    assert_eq!(report["applications"].as_array().unwrap().len(), 14);
+}
+
+#[test]
+fn passes_are_shown_and_explained() {
+    let place = Place::new();
+    let answer = place.compile(&mnist(), "m.graph", &["--print-after", "apply_rules", "--explain-passes"]).good();
+    assert!(answer.stderr.contains("# after apply_rules\nlrpc 1\n"), "{}", answer.stderr);
+    place.compile(&mnist(), "m.graph", &["--print-after", "nonsense"]).status(2).says(&["`nonsense`", "merge_bias"]);
+}
+
+#[test]
+fn several_composites_and_targets_stand_side_by_side() {
+    let place = Place::new();
+    let flags =
+        ["--rules", "epsilon", "--rules", "gradient", "--target", "logits[:,1]", "--target", "logits[:,2]-logits[:,3]"];
+    let report = place.compile(&mnist(), "m.graph", &[&flags[..], &["--format", "json"]].concat()).good().json();
+    let results: Vec<&str> = report["results"].as_array().unwrap().iter().filter_map(|name| name.as_str()).collect();
+    assert!(results.contains(&"epsilon/t0/relevance/input") && results.contains(&"gradient/t1/relevance/input"));
+}
+
+#[test]
+fn tensors_are_asked_for_by_pattern() {
+    let place = Place::new();
+    let report =
+        place.compile(&mnist(), "m.graph", &["--wrt", "input", "--wrt", "pool?", "--format", "json"]).good().json();
+    let wanted = ["output/logits", "relevance/input", "relevance/pool1", "relevance/pool2"];
+    assert_eq!(report["results"], serde_json::json!(wanted));
+}
+
+#[test]
+fn requests_that_do_not_fit_are_usage_errors() {
+    let place = Place::new();
+    for (flags, words) in [
+        (["--rules", "nonsense"], ["no composite `nonsense`", "epsilon-plus-flat"]),
+        (["--rules", "epsilon(gama=1)"], ["no parameter `gama`", "eps"]),
+        (["--rules", "none.toml"], ["none.toml", "cannot be read"]),
+        (["--target", "logit[0]"], ["no output is called so", "logits"]),
+        (["--target", "logits[0]"], ["1 indices for 2 axes", "--target"]),
+        (["--target", "logits[0,10]"], ["index 10 is outside", "axis 1"]),
+        (["--wrt", "relu9"], ["--wrt relu9", "relu"]),
+        (["--wrt", "conv1_1.weight"], ["--wrt conv1_1.weight", "is a constant of the model"]),
+        (["--seed", "two"], ["two", "--seed"]),
+    ] {
+        place.compile(&mnist(), "m.graph", &flags).status(2).says(&words);
+    }
+    assert!(place.files().is_empty());
+}
+
+#[test]
+fn operations_without_a_rule_are_all_listed() {
+    let place = Place::new();
+    let toml = "name = 'mine'\ndoc = 'linear maps only'\n[[rule]]\nclass = 'linear'\nuse = 'Epsilon'\n";
+    std::fs::write(place.path("mine.toml"), toml).unwrap();
+    let answer = place.compile(&mnist(), "m.graph", &["--rules", "mine.toml"]).status(4);
+    let answer = answer.says(&["at relu1_1", "at pool2", "at flatten", "no rule for `relu`", "8 errors", "help:"]);
+    assert_eq!(answer.stderr.matches("error: ").count(), 8);
+    assert_eq!(place.files(), ["mine.toml"]);
+}
+
+#[test]
+fn a_composite_of_ones_own_is_used() {
+    let place = Place::new();
+    let toml = "name = 'mine'\ndoc = 'plain'\nextends = 'epsilon'\n[[rule]]\nname = 'conv1_*'\nuse = 'WSquare'\n";
+    std::fs::write(place.path("mine.toml"), toml).unwrap();
+    place.compile(&mnist(), "m.graph", &["--rules", "mine.toml"]).good();
+    let rules = place.lrpc(&["inspect", "m.graph", "--rules"]).good().text();
+    assert_eq!(rules.matches("WSquare").count(), 2, "{rules}");
+}
+
+#[test]
+fn models_of_several_operators_compile() {
+    let place = Place::new();
+    for name in ["vgg", "densenet_opset13"] {
+        let model = repository(&format!("tests/data/models/{name}/model.onnx"));
+        place.compile(&model, "m.graph", &["--verify", "--rules", "epsilon"]).good();
+    }
+}

@@ -1,0 +1,12 @@
+//! The program as a user meets it: commands, files, messages and exit statuses, through the real binary.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod commands;
+mod compile;
+mod explain;
+mod inputs;
+mod outputs;
+mod refused;
+mod run;
+mod support;

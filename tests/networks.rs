@@ -1,0 +1,152 @@
+//! Whole models through the front door, against onnxruntime's outputs and an independent evaluation in f64.
+//!
+//! `tests/data/generate.py` makes the models and `tests/data/evaluator/` computes what is expected of them, operator by
+//! operator, without any of the compiler's code.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed expectation fails the test")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use lrpc::compile::{CompileOptions, compile_model};
+use lrpc::data::{Tensor, TensorFile};
+use lrpc::graph_file::ModelWeights;
+use lrpc::session::{RunOptions, RunOutcome, Session};
+use lrpc_ir::plan::Precision;
+use lrpc_ir::{text, verify};
+
+const MAX_BYTES: u64 = 1 << 26;
+
+fn models(is_network: bool) -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/models");
+    let mut found: Vec<PathBuf> = std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.retain(|path| path.join("relevance").is_dir() == is_network);
+    found.sort();
+    assert!(found.len() > 15, "{} holds {} models", root.display(), found.len());
+    found
+}
+
+fn tensors(path: &Path) -> BTreeMap<String, Tensor> {
+    TensorFile::read(path, MAX_BYTES).unwrap_or_else(|error| panic!("{error}")).tensors
+}
+
+/// Compiles, checks that the printed graph reads back, and runs.
+fn explain(model: &Path, rules: &str, precision: Precision) -> RunOutcome {
+    let path = model.join("model.onnx");
+    let options = CompileOptions { rules: vec![rules.into()], all_outputs: true, verify: true, ..Default::default() };
+    let compiled = compile_model(&path, &options).unwrap_or_else(|error| panic!("{}: {error}", model.display()));
+    let printed = text::print(&compiled.graph);
+    let graph = text::parse(&printed).unwrap_or_else(|error| panic!("{}: {error}", model.display()));
+    assert!(graph == compiled.graph, "{}: the printed graph is another", model.display());
+    verify::verify(&graph).unwrap();
+    let weights = ModelWeights::locate(&graph, &compiled.file, &path).unwrap();
+    let mut session = Session::new(&graph, &weights, RunOptions { precision, audit: true, ..Default::default() });
+    let inputs = tensors(&model.join("inputs.npz"));
+    let outcome = session.run(&inputs, &[], &BTreeMap::new(), None);
+    outcome.unwrap_or_else(|error| panic!("{} {rules}: {error}", model.display()))
+}
+
+/// The largest difference as a share of the largest expected number.
+fn deviation(found: &Tensor, expected: &Tensor) -> f64 {
+    assert_eq!(found.shape(), expected.shape());
+    let (found, expected) = (found.to_f64(), expected.to_f64());
+    let largest = expected.iter().fold(1e-30, |largest: f64, value| largest.max(value.abs()));
+    found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max) / largest
+}
+
+fn check_outputs(model: &Path, outcome: &RunOutcome, file: &str, tolerance: f64) {
+    let expected = tensors(&model.join(file));
+    assert!(!expected.is_empty());
+    for (name, wanted) in &expected {
+        let found =
+            outcome.results.get(&format!("output/{name}")).unwrap_or_else(|| panic!("{}: no {name}", model.display()));
+        let error = deviation(found, wanted);
+        assert!(error <= tolerance, "{} {file} {name}: {error:e}", model.display());
+    }
+}
+
+fn check_ledger(model: &Path, rules: &str, outcome: &RunOutcome, tolerance: f64) {
+    for line in &outcome.ledger {
+        let absorbed: f64 = line.absorbed.iter().map(|(_, value)| value).sum();
+        let loss = (line.input - line.output - absorbed).abs() / line.scale.max(1e-30);
+        assert!(loss <= tolerance, "{} {rules} {}: {loss:e}", model.display(), line.site);
+    }
+}
+
+#[test]
+fn operators_equal_onnxruntime_and_the_f64_evaluation() {
+    let mut count = 0;
+    for model in models(false) {
+        // What has no gradient is run for its outputs alone.
+        let path = model.join("model.onnx");
+        for (precision, file, tolerance) in
+            [(Precision::F32, "outputs.npz", 1e-5), (Precision::F64, "outputs_f64.npz", 1e-10)]
+        {
+            let outcome = forward(&path, &model.join("inputs.npz"), precision);
+            check_outputs(&model, &outcome, file, tolerance);
+        }
+        count += 1;
+    }
+    assert!(count > 150, "only {count} operators");
+}
+
+/// Runs the imported graph without any relevance.
+fn forward(path: &Path, inputs: &Path, precision: Precision) -> RunOutcome {
+    let imported =
+        lrpc::onnx::import(path, &Default::default()).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let weights = ModelWeights::locate(&imported.graph, &imported.file, path).unwrap();
+    let mut session = Session::new(&imported.graph, &weights, RunOptions { precision, ..Default::default() });
+    let outcome = session.run(&tensors(inputs), &[], &BTreeMap::new(), None);
+    outcome.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn networks_equal_onnxruntime_and_the_f64_evaluation() {
+    for model in models(true) {
+        check_outputs(&model, &explain(&model, "epsilon", Precision::F32), "outputs.npz", 1e-5);
+        check_outputs(&model, &explain(&model, "epsilon", Precision::F64), "outputs_f64.npz", 1e-10);
+    }
+}
+
+/// The composite that a file of expected relevance is for.
+fn rules_of(file: &str) -> String {
+    match file {
+        "epsilon-gamma-box" => "epsilon-gamma-box(low=-4, high=4)".into(),
+        "epsilon-plus-without-bias" => "epsilon-plus(bias=exclude)".into(),
+        other => other.into(),
+    }
+}
+
+#[test]
+fn relevance_equals_the_independent_evaluation_and_every_ledger_closes() {
+    let mut count = 0;
+    for model in models(true) {
+        for entry in std::fs::read_dir(model.join("relevance")).unwrap() {
+            let file = entry.unwrap().path();
+            let rules = rules_of(file.file_stem().unwrap().to_str().unwrap());
+            let expected = tensors(&file);
+            for (precision, tolerance, ledger) in [(Precision::F64, 1e-9, 1e-12), (Precision::F32, 1e-4, 1e-5)] {
+                let outcome = explain(&model, &rules, precision);
+                for (name, wanted) in &expected {
+                    let error = deviation(&outcome.results[name], wanted);
+                    assert!(error <= tolerance, "{} {rules} {precision:?}: {error:e}", model.display());
+                }
+                check_ledger(&model, &rules, &outcome, ledger);
+            }
+            count += expected.len();
+        }
+    }
+    assert!(count > 100, "only {count} arrays");
+}
+
+#[test]
+fn lrp_0_without_biases_is_input_times_gradient() {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/models/vgg_nobias");
+    let (zero, product) =
+        (explain(&model, "lrp-0", Precision::F64), explain(&model, "input-x-gradient", Precision::F64));
+    let mut compared = 0;
+    for (name, found) in zero.results.iter().filter(|(name, _)| name.starts_with("relevance/")) {
+        assert!(deviation(found, &product.results[name]) <= 1e-10);
+        compared += 1;
+    }
+    assert_eq!(compared, 1);
+}

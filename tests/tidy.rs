@@ -1,0 +1,156 @@
+//! Conventions as tests: layering, snapshots that read back and are wanted, sizes of files.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed expectation fails the test")]
+
+use std::path::{Path, PathBuf};
+
+use lrpc_ir::{text, verify};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All files below `folder` with this extension.
+fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![root().join(folder)]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|found| found == extension) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn sources() -> Vec<PathBuf> {
+    ["src", "ir", "passes", "kernels", "tests"].iter().flat_map(|folder| files(folder, "rs")).collect()
+}
+
+/// The graphs in a snapshot: from each `lrpc 1` to the next line that is no part of it.
+fn graphs(snapshot: &str) -> Vec<String> {
+    let mut graphs: Vec<String> = Vec::new();
+    let mut open = false;
+    for line in snapshot.lines() {
+        let starts = line == "lrpc 1";
+        open = starts || (open && !line.is_empty() && line != "after" && !line.starts_with("refused "));
+        if starts {
+            graphs.push(String::new());
+        }
+        if let (true, Some(graph)) = (open, graphs.last_mut()) {
+            graph.push_str(line);
+            graph.push('\n');
+        }
+    }
+    graphs
+}
+
+#[test]
+fn every_graph_in_a_snapshot_reads_back_as_itself() {
+    let mut count = 0;
+    for path in files("snapshots", "snap") {
+        for printed in graphs(&read(&path)) {
+            let graph = text::parse(&printed).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            verify::verify(&graph).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            assert_eq!(text::print(&graph), printed, "{}", path.display());
+            count += 1;
+        }
+    }
+    assert!(count > 30, "only {count} graphs");
+}
+
+#[test]
+fn every_snapshot_is_named_by_a_test() {
+    let code: String = sources().iter().map(|path| read(path)).collect();
+    for path in files("snapshots", "snap") {
+        let case = path.file_stem().unwrap().to_str().unwrap();
+        assert!(code.contains(&format!("\"{case}\"")), "no test names {}", path.display());
+    }
+}
+
+#[test]
+fn every_rule_and_pass_has_a_snapshot() {
+    let names: Vec<String> = files("snapshots", "snap").iter().map(|path| path.display().to_string()).collect();
+    let tested = |folder: &str, except: &[&str]| {
+        for path in files(folder, "rs") {
+            let stem = path.file_stem().unwrap().to_str().unwrap().to_string();
+            let snapshot =
+                |name: &String| name.contains(&format!("/{stem}")) || (stem == "epsilon" && name.contains("epsilon_"));
+            assert!(
+                except.contains(&stem.as_str()) || names.iter().any(snapshot),
+                "no snapshot for {}",
+                path.display()
+            );
+        }
+    };
+    tested("passes/src/rules", &["mod", "shares"]);
+    tested("passes/src/canonicalise", &["mod"]);
+}
+
+#[test]
+fn the_crates_depend_in_one_direction() {
+    let allowed = [("ir", vec![]), ("passes", vec!["lrpc-ir"]), ("kernels", vec!["lrpc-ir"]), ("tests/twins", vec![])];
+    for (folder, allowed) in allowed {
+        let manifest = read(&root().join(folder).join("Cargo.toml"));
+        let inner = ["lrpc-ir", "lrpc-passes", "lrpc-kernels", "lrpc-twins", "lrpc ="];
+        for package in inner.iter().filter(|package| !allowed.contains(*package)) {
+            let used = manifest.lines().any(|line| line.starts_with(package) && !line.starts_with("name"));
+            assert!(!used, "{folder} depends on {package}");
+        }
+    }
+}
+
+#[test]
+fn petgraph_is_visible_in_one_file() {
+    for path in sources().iter().filter(|path| !path.ends_with("ir/src/graph.rs") && !path.ends_with("tests/tidy.rs")) {
+        let uses = read(path).lines().any(|line| line.contains("petgraph") && !line.trim_start().starts_with("//"));
+        assert!(!uses, "{} uses petgraph", path.display());
+    }
+}
+
+#[test]
+fn nothing_below_the_front_door_knows_onnx_files() {
+    for folder in ["ir/src", "passes/src", "kernels/src"] {
+        for path in files(folder, "rs") {
+            let text = read(&path);
+            assert!(!text.contains("prost") && !text.contains("NodeProto"), "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn files_stay_readable() {
+    for path in sources().iter().filter(|path| !path.ends_with("src/onnx/proto.rs")) {
+        let text = read(path);
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default().lines().count();
+        assert!(code <= 700, "{} has {code} lines", path.display());
+    }
+}
+
+#[test]
+fn the_graph_in_the_readme_is_the_one_that_is_compiled() {
+    let options = lrpc::compile::CompileOptions { rules: vec!["epsilon".into()], ..Default::default() };
+    let model = root().join("examples/mnist/mnist_cnn.onnx");
+    let compiled = lrpc::compile::compile_model(&model, &options).unwrap_or_else(|error| panic!("{error}"));
+    let printed = text::print(&compiled.graph);
+    let lines: Vec<&str> = printed.lines().collect();
+    let readme = read(&root().join("README.md"));
+    let shown: Vec<&str> = readme
+        .lines()
+        .skip_while(|line| *line != "    lrpc 1")
+        .take_while(|line| line.starts_with("    "))
+        .map(|line| &line[4..])
+        .filter(|line| line.trim() != "…")
+        .collect();
+    assert!(shown.len() > 20);
+    for line in shown {
+        assert!(lines.contains(&line), "the graph has no line\n{line}");
+    }
+}
