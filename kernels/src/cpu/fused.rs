@@ -323,14 +323,17 @@ impl Builder<'_> {
         }
         let axes = broadcast_axes(shape, strides, &self.shape)?;
         let dtype = self.dtype(value);
-        let register = if axes.is_empty() {
+        // An operand that shares a result's memory is read block by block, before the block is written.
+        let in_place = matches!(&from, Origin::Operand(at) if self.in_place.get(*at).copied().unwrap_or(false));
+        let uniform = axes.is_empty() && !in_place;
+        let register = if uniform {
             // What is filled once per task needs a register that nothing else ever writes.
             self.pending.push(usize::MAX);
             self.pending.len() - 1
         } else {
             self.register(self.uses(value))
         };
-        if axes.is_empty() {
+        if uniform {
             self.program.uniform.push(Load { from, dtype, axes, register });
         } else {
             self.program.instructions.push(Instruction::Load(Load { from, dtype, axes, register }));

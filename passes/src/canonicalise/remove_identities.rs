@@ -24,6 +24,7 @@ fn remove_identities(graph: &mut Graph, context: &mut Context) -> Result<(), Dia
         }
         context.patched(PASS.name, graph, value);
         graph.replace_uses(value, operand);
+        merge_promises(graph, operand);
     }
     // A reshape of a reshape, seen from the later one.
     for node in graph.order() {
@@ -38,6 +39,15 @@ fn remove_identities(graph: &mut Graph, context: &mut Context) -> Result<(), Dia
         }
     }
     Ok(())
+}
+
+/// A value is promised once, also where it takes the place of another that had a promise of its own.
+fn merge_promises(graph: &mut Graph, value: Value) {
+    let users = graph.users(value).into_iter().map(|(user, _)| user);
+    let promises: Vec<NodeId> = users.filter(|&user| graph.node(user).op == Op::Promise).collect();
+    if let Some((&first, others)) = promises.split_first() {
+        others.iter().for_each(|&other| graph.replace_uses(other.into(), first.into()));
+    }
 }
 
 fn is_identity(graph: &Graph, node: NodeId) -> bool {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use lrpc_ir::graph::{NodeId, Value};
-use lrpc_ir::ops::{Class, Linear, Op};
-use lrpc_ir::{Diagnostic, Dim};
+use lrpc_ir::ops::{Class, Geometry, Linear, Op};
+use lrpc_ir::{Diagnostic, Dim, TensorType};
 
 use super::builder::{Built, RelevanceBuilder};
 use super::composite::Parameter;
@@ -221,22 +221,34 @@ impl LinearSite {
         }
     }
 
-    /// How many products `x_i·w_ij` make one output, if that is a number.
+    /// The least number of products `x_i·w_ij` that make one output, if it is a number. At the edges of an image windows
+    /// see fewer inputs than elsewhere.
     pub fn contributions(&self, b: &RelevanceBuilder) -> Option<i64> {
-        let weight = b.graph().ty(self.weight);
-        let axes: Vec<&Dim> = match &self.op {
-            Linear::Dot(dot) if self.slot == 0 => dot.contract.iter().map(|pair| &weight.shape[pair.1]).collect(),
-            Linear::Dot(dot) => dot.contract.iter().map(|pair| &weight.shape[pair.0]).collect(),
-            Linear::Conv(_) => weight.shape[1..].iter().collect(),
+        let (x, y, weight) = (b.graph().ty(self.input), b.graph().ty(self.output), b.graph().ty(self.weight));
+        let length = |axis: usize| weight.shape.get(axis).and_then(Dim::known);
+        let counts: Vec<Option<i64>> = match &self.op {
+            Linear::Dot(dot) => {
+                let side = |pair: &(usize, usize)| if self.slot == 0 { pair.1 } else { pair.0 };
+                dot.contract.iter().map(|pair| length(side(pair))).collect()
+            }
+            Linear::Conv(geometry) => {
+                let taps = (0..geometry.spatial.len()).map(|axis| {
+                    let edge = Edge::of(geometry, axis, weight, x, y)?;
+                    Some((edge.taps - edge.taps_outside()).max(1))
+                });
+                taps.chain([length(1)]).collect()
+            }
             Linear::ConvTranspose(geometry) => {
-                // Each output place is reached by one tap of every stride.
-                let taps = weight.shape[2..].iter().zip(&geometry.strides);
-                let taps = taps.map(|(taps, stride)| taps.known().map(|taps| (taps / stride).max(1)));
-                let channels = weight.shape[0].known().map(|channels| channels / geometry.groups.max(1));
-                return taps.chain([channels]).try_fold(1i64, |product, count| product.checked_mul(count?));
+                let taps = (0..geometry.spatial.len()).map(|axis| {
+                    let edge = Edge::of(geometry, axis, weight, y, x)?;
+                    // Each output place is reached by one tap of every stride.
+                    Some((edge.taps_at_edge() / edge.stride).max(1))
+                });
+                let channels = length(0).map(|channels| channels / geometry.groups.max(1));
+                taps.chain([channels]).collect()
             }
         };
-        axes.into_iter().try_fold(1i64, |product, dim| product.checked_mul(dim.known()?))
+        counts.into_iter().try_fold(1i64, |product, count| product.checked_mul(count?))
     }
 
     /// The operation.
@@ -247,5 +259,52 @@ impl LinearSite {
     /// Whether the active operand is the left one.
     pub fn input_is_left(&self) -> bool {
         self.slot == 0
+    }
+}
+
+/// How the windows of a convolution lie over the edges of an axis.
+struct Edge {
+    taps: i64,
+    stride: i64,
+    dilation: i64,
+    /// Places before the first element that the first window covers.
+    before: i64,
+    /// Places behind the last element that the last window covers.
+    after: i64,
+}
+
+impl Edge {
+    /// Spatial axis `axis` of a convolution from `wide` to `narrow`. Where a length is a symbol, both edges count as equal.
+    fn of(
+        geometry: &Geometry,
+        axis: usize,
+        weight: &TensorType,
+        wide: &TensorType,
+        narrow: &TensorType,
+    ) -> Option<Edge> {
+        let known = |dims: &[Dim], axis: usize| dims.get(axis).and_then(Dim::known);
+        let taps = known(&weight.shape, axis + 2)?;
+        let (stride, dilation) = (*geometry.strides.get(axis)?, *geometry.dilations.get(axis)?);
+        let before = known(&geometry.pads, axis)?.max(0);
+        let reach = taps.checked_sub(1)?.checked_mul(dilation)?;
+        let after = match (known(&wide.shape, axis + 2), known(&narrow.shape, axis + 2)) {
+            (Some(wide), Some(narrow)) => {
+                let last = narrow.checked_sub(1)?.checked_mul(stride)?.checked_sub(before)?;
+                last.checked_add(reach)?.checked_add(1)?.checked_sub(wide)?.max(0)
+            }
+            _ => before,
+        };
+        Some(Edge { taps, stride, dilation, before, after })
+    }
+
+    /// Taps that a window loses over the farther edge.
+    fn taps_outside(&self) -> i64 {
+        let places = self.before.max(self.after);
+        places / self.dilation + i64::from(places % self.dilation != 0)
+    }
+
+    /// Taps that stand over the nearer edge or beyond it.
+    fn taps_at_edge(&self) -> i64 {
+        (self.before.min(self.after) / self.dilation).saturating_add(1).min(self.taps)
     }
 }

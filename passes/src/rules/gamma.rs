@@ -96,8 +96,8 @@ mod tests {
             "Gamma",
             "",
             r#"
-        input %x : f32[N, 4, 4, 4]
-        weight @w : f32[8, 4, 3, 3]
+        input %x : f32[N, 8, 4, 4]
+        weight @w : f32[8, 8, 3, 3]
         weight @b : f32[8]
         forward
           %y = conv %x, @w, @b {pad=1} : f32[N, 8, 4, 4] from "/conv"

@@ -1,0 +1,54 @@
+//! Numeric tests of the relevance rules against their naïve twins, and of what whole graphs must satisfy.
+//!
+//! A test is a graph as text, numbers, and what a twin makes of them; [`funnel`] takes it through rules, text, binding and
+//! execution, as the program does.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod additive;
+mod carriers;
+mod check;
+mod composition;
+mod conservation;
+mod elementwise;
+mod funnel;
+mod generated;
+mod gradients;
+mod linear;
+mod movement;
+mod normalize;
+mod numbers;
+mod products;
+mod winner;
+
+/// Every rule and the test that holds it against its twin; `every_rule_has_a_twin` compares the list with the rule book.
+const TWINS: &[(&str, fn())] = &[
+    ("AbsRatio", additive::absolute_ratio),
+    ("AlphaBeta", linear::alpha_beta),
+    ("BoundedGate", products::bounded_gate),
+    ("Epsilon", linear::epsilon),
+    ("Flat", linear::flat),
+    ("Gamma", linear::gamma),
+    ("Gradient", linear::gradient),
+    ("Half", products::half),
+    ("Identity", elementwise::identity),
+    ("Movement", movement::movement),
+    ("NormEpsilon", normalize::norm_epsilon),
+    ("SignedRatio", additive::signed_ratio),
+    ("WSquare", linear::w_square),
+    ("Winner", winner::winner),
+    ("ZBox", linear::z_box),
+    ("ZPlus", linear::z_plus),
+];
+
+#[test]
+fn every_rule_has_a_twin() {
+    let rules: Vec<&str> = lrpc_passes::rules::RULES.iter().map(|rule| rule.name).collect();
+    let twins: Vec<&str> = TWINS.iter().map(|(name, _)| *name).collect();
+    assert_eq!(rules, twins);
+}

@@ -1,0 +1,84 @@
+//! Normalisations with the deviation frozen.
+
+use lrpc_twins::normalize::{Affine, Norm, norm_epsilon as twin};
+use lrpc_twins::share::{sign, stabilise};
+use ndarray::{Array1, ArrayD, Ix1};
+
+use crate::check::{Count, Expected, Site};
+use crate::funnel::Tensors;
+use crate::numbers::{Random, Style};
+
+const CASES: u64 = 60;
+
+fn site(op: &str, x: &ArrayD<f64>, affine: &Affine, gain_shape: &[usize], eps: f64) -> Site {
+    let gain = affine.gain.clone().into_shape_with_order(gain_shape).unwrap();
+    let bias = affine.bias.clone().into_shape_with_order(gain_shape).unwrap();
+    let shape = x.shape();
+    Site {
+        rule: "NormEpsilon",
+        with: format!("eps = {eps:?}"),
+        header: format!("input %x : f32{shape:?}\nweight @w : f32{gain_shape:?}\nweight @b : f32{gain_shape:?}"),
+        forward: format!("%y = {op}, eps={:?}}} : f32{shape:?} from \"/site\"", affine.epsilon),
+        shape: shape.to_vec(),
+        explained: vec!["x"],
+        tensors: Tensors::from([("x".to_string(), x.clone()), ("w".into(), gain), ("b".into(), bias)]),
+    }
+}
+
+#[test]
+pub fn norm_epsilon() {
+    let mut count = Count::default();
+    for seed in 0..CASES {
+        let random = &mut Random::new(seed);
+        let (channels, length) = (2 * random.within(1, 3), random.within(2, 4));
+        let shape = [2, channels, length];
+        let (op, norm, gain_shape) = match random.below(4) {
+            0 => ("layer_norm %x, @w, @b {axis=2".to_string(), Norm::Layer { axis: 2 }, vec![length]),
+            1 => ("layer_norm %x, @w, @b {axis=1".to_string(), Norm::Layer { axis: 1 }, vec![channels, length]),
+            2 => (format!("group_norm %x, @w, @b {{groups={channels}"), Norm::Instance, vec![channels]),
+            _ => ("group_norm %x, @w, @b {groups=2".to_string(), Norm::Group { groups: 2 }, vec![channels]),
+        };
+        let size = gain_shape.iter().product();
+        let mut parameter = || random.tensor(&[size], Style::Fine).into_dimensionality::<Ix1>().unwrap();
+        let affine = Affine { gain: parameter(), bias: parameter(), epsilon: 1e-3 };
+        let x = random.tensor(&shape, Style::Fine);
+        let eps = random.pick(&[0.0, 1e-6, 1e-2]);
+        site(&op, &x, &affine, &gain_shape, eps).check(random, &mut count, |r| {
+            let shared = twin(&x, &norm, &affine, r, eps);
+            let relevance = ArrayD::from_shape_vec(x.raw_dim(), shared.input.to_vec()).unwrap();
+            Expected { relevance: vec![relevance], bias: shared.bias, stabiliser: shared.stabiliser }
+        });
+    }
+    count.suffices(CASES as usize);
+}
+
+/// `y = x/σ·w`: with 1/σ held every element keeps its own relevance but for the stabiliser.
+#[test]
+fn norm_epsilon_without_mean() {
+    let mut count = Count::default();
+    for seed in 0..CASES {
+        let random = &mut Random::new(seed);
+        let (rows, length) = (random.within(1, 3), random.within(1, 5));
+        let x = random.tensor(&[rows, length], Style::Fine);
+        let gain: Array1<f64> = random.tensor(&[length], Style::Fine).into_dimensionality().unwrap();
+        let eps = random.pick(&[0.0, 1e-6, 1e-2]);
+        let affine = Affine { gain: gain.clone(), bias: Array1::zeros(length), epsilon: 1e-3 };
+        let mut site = site("rms_norm %x, @w {axis=1", &x, &affine, &[length], eps);
+        site.header = site.header.split("\nweight @b").next().unwrap().into();
+        site.check(random, &mut count, |r| {
+            let (mut to_x, mut stabiliser) = (ArrayD::zeros(x.raw_dim()), 0.0);
+            for row in 0..rows {
+                let square: f64 = (0..length).map(|k| x[[row, k]].powi(2)).sum::<f64>() / length as f64;
+                for k in 0..length {
+                    let y = x[[row, k]] / (square + 1e-3).sqrt() * gain[k];
+                    let denominator = stabilise(y, eps);
+                    let q = if denominator == 0.0 { 0.0 } else { r[[row, k]] / denominator };
+                    to_x[[row, k]] = y * q;
+                    stabiliser += if denominator == 0.0 { r[[row, k]] } else { eps * sign(y) * q };
+                }
+            }
+            Expected { relevance: vec![to_x], bias: 0.0, stabiliser }
+        });
+    }
+    count.suffices(CASES as usize);
+}
