@@ -12,7 +12,7 @@ use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
 use thiserror::Error;
 
-use crate::ops::{Op, Source};
+use crate::ops::{Movement, Op, Source};
 use crate::types::TensorType;
 
 /// A node of a [`Graph`].
@@ -447,10 +447,12 @@ impl Graph {
         }
     }
 
-    /// Removes every node that neither a result nor the ledger needs. Inputs stay.
+    /// Removes every node that neither a result nor the ledger needs. The model's inputs stay; those that the compiler
+    /// made, which have defaults, do not.
     pub fn remove_dead(&mut self) {
         let live: BTreeSet<NodeId> = self.order().into_iter().collect();
-        let dead: Vec<NodeId> = self.ids().filter(|node| !live.contains(node) && !self.is_input(*node)).collect();
+        let stays = |node: NodeId| self.is_input(node) && self.operand(node, 0).is_none();
+        let dead: Vec<NodeId> = self.ids().filter(|&node| !live.contains(&node) && !stays(node)).collect();
         dead.into_iter().for_each(|node| self.remove(node));
     }
 
@@ -471,6 +473,25 @@ impl Graph {
 
     fn is_input(&self, node: NodeId) -> bool {
         matches!(self.node(node).op, Op::Source(Source::Input(_)))
+    }
+
+    /// Whether the value depends on weights and literals alone, as far as it has been moved to `prepare`.
+    pub fn is_constant(&self, value: Value) -> bool {
+        let node = self.node(value.node);
+        node.region == Region::Prepare || matches!(node.op, Op::Source(Source::Weight(..)))
+    }
+
+    /// The constant that the value is, or copies through broadcasts.
+    pub fn constant_source(&self, mut value: Value) -> Option<Value> {
+        loop {
+            if self.is_constant(value) {
+                return Some(value);
+            }
+            match &self.node(value.node).op {
+                Op::Movement(Movement::Broadcast { .. }) => value = self.operand(value.node, 0)?,
+                _ => return None,
+            }
+        }
     }
 
     /// The graph inputs in order of creation.

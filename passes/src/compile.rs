@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use lrpc_ir::graph::{Graph, GraphResult, Value};
-use lrpc_ir::ops::{Linear, Normalize, Op, Select, Source};
-use lrpc_ir::{Diagnostic, DiagnosticKind, Diagnostics, Region};
+use lrpc_ir::ops::{Binary, Elementwise, Linear, Normalize, Op, Select, Source};
+use lrpc_ir::{Diagnostic, DiagnosticKind, Diagnostics};
 
 use crate::canonicalise;
 use crate::manager::{self, Context, PassDef, Patch, Refusal};
@@ -68,6 +68,8 @@ pub fn compile(
     manager::check(graph, APPLY_RULES.name, options.verify)?;
     observe(&APPLY_RULES, graph);
     manager::run(graph, canonicalise::AFTER_RULES, &mut context, options.verify, observe)?;
+    // Whatever is written or run has passed the verifier, in every build.
+    manager::check(graph, "compile", true)?;
     Ok(Report {
         composites: request.composites.iter().map(Composite::signature).collect(),
         chosen,
@@ -119,19 +121,44 @@ fn output_name(result: &GraphResult) -> &str {
     result.name.strip_prefix("output/").unwrap_or(&result.name)
 }
 
-/// Every floating-point input and every embedding: a gather from a constant table by an integer input (RULES.md
-/// section 7).
+/// Every floating-point input and every embedding: a gather from a constant table by an index that descends from an
+/// integer input through movement, casts and addition of constants (docs/rule-book.md, seeds).
 pub fn default_tensors(graph: &Graph) -> Result<Vec<Value>, Diagnostic> {
     let inputs = graph.inputs();
     let mut tensors: Vec<Value> = inputs.iter().copied().filter(|&value| graph.ty(value).dtype.is_float()).collect();
+    let (mut constants, mut indices) = (HashSet::new(), HashSet::new());
     for node in graph.order() {
-        if !matches!(graph.node(node).op, Op::Select(Select::Gather { .. })) {
-            continue;
+        let (value, operands) = (Value::from(node), graph.operands(node));
+        let is_constant = |operand: &Value| constants.contains(operand);
+        let is_index = |operand: &Value| indices.contains(operand);
+        match &graph.node(node).op {
+            Op::Source(Source::Input(ty)) => {
+                if !ty.dtype.is_float() {
+                    indices.insert(value);
+                }
+                continue;
+            }
+            Op::Movement(_) | Op::Elementwise(Elementwise::Cast(_)) if operands.first().is_some_and(is_index) => {
+                indices.insert(value);
+            }
+            Op::Elementwise(Elementwise::Binary(Binary::Add))
+                if operands.iter().any(is_index) && operands.iter().all(|o| is_index(o) || is_constant(o)) =>
+            {
+                indices.insert(value);
+            }
+            Op::Select(Select::Gather { .. }) => {
+                if let [table, index] = operands[..]
+                    && graph.ty(table).rank() > 1
+                    && is_constant(&table)
+                    && is_index(&index)
+                {
+                    tensors.push(value);
+                }
+            }
+            _ => {}
         }
-        let [table, index] = graph.operands(node)[..] else { continue };
-        let is_table = graph.ty(table).rank() > 1 && depends_on_weights_alone(graph, table);
-        if is_table && is_token_index(graph, index) {
-            tensors.push(node.into());
+        if operands.iter().all(is_constant) {
+            constants.insert(value);
         }
     }
     if tensors.is_empty() {
@@ -139,30 +166,6 @@ pub fn default_tensors(graph: &Graph) -> Result<Vec<Value>, Diagnostic> {
             .help("name the tensors to explain with --wrt"));
     }
     Ok(tensors)
-}
-
-fn depends_on_weights_alone(graph: &Graph, value: Value) -> bool {
-    let nodes = graph.post_order([value]);
-    nodes.into_iter().all(|node| !matches!(graph.node(node).op, Op::Source(Source::Input(_))))
-}
-
-/// Whether `index` descends from an integer input through movement, casts and addition of constants.
-fn is_token_index(graph: &Graph, index: Value) -> bool {
-    use lrpc_ir::ops::{Binary, Elementwise};
-    match &graph.node(index.node).op {
-        Op::Source(Source::Input(ty)) => !ty.dtype.is_float(),
-        Op::Movement(_) | Op::Elementwise(Elementwise::Cast(_)) => {
-            graph.operand(index.node, 0).is_some_and(|operand| is_token_index(graph, operand))
-        }
-        Op::Elementwise(Elementwise::Binary(Binary::Add)) => {
-            let operands = graph.operands(index.node);
-            operands.iter().any(|&operand| is_token_index(graph, operand))
-                && operands
-                    .iter()
-                    .all(|&operand| is_token_index(graph, operand) || depends_on_weights_alone(graph, operand))
-        }
-        _ => false,
-    }
 }
 
 fn targets_of(graph: &Graph, texts: &[String]) -> Result<Vec<Target>, Diagnostics> {
@@ -201,9 +204,6 @@ fn default_composite(graph: &Graph) -> Result<(Composite, String), Diagnostics> 
 }
 
 fn is_product_of_activations(graph: &Graph, node: lrpc_ir::NodeId) -> bool {
-    let constant = |value: &Value| {
-        let source = graph.node(value.node);
-        source.region == Region::Prepare || matches!(source.op, Op::Source(Source::Weight(..)))
-    };
-    matches!(graph.node(node).op, Op::Linear(Linear::Dot(_))) && !graph.operands(node).iter().take(2).any(constant)
+    let mut factors = graph.operands(node).into_iter().take(2);
+    matches!(graph.node(node).op, Op::Linear(Linear::Dot(_))) && factors.all(|factor| !graph.is_constant(factor))
 }

@@ -94,7 +94,7 @@ fn rule_json(rule: &RuleDef) -> Value {
     let parameters = rule.parameters.iter().map(|parameter| {
         json!({ "name": parameter.name, "default": (parameter.default)().to_string(), "doc": parameter.doc })
     });
-    json!({ "name": rule.name, "classes": rule.classes, "in_ledger": rule.in_ledger, "doc": rule.doc.trim(),
+    json!({ "name": rule.name, "classes": rule.classes, "doc": rule.doc.trim(),
             "parameters": parameters.collect::<Vec<_>>() })
 }
 

@@ -67,8 +67,9 @@ impl Site {
 
     fn composite(&self, carrier: Carrier, result: &str) -> Composite {
         let head = if carrier == Carrier::Relevance { "WSquare" } else { "Gradient" };
+        let ledger = self.rule != "Gradient";
         let toml = format!(
-            "name = 'test'\ndoc = ''\nextends = 'epsilon'\nresult = '{result}'\n[[rule]]\nname = '/site'\nuse = '{}'\nwith = {{ {} }}\n\
+            "name = 'test'\ndoc = ''\nextends = 'epsilon'\nledger = {ledger}\nresult = '{result}'\n[[rule]]\nname = '/site'\nuse = '{}'\nwith = {{ {} }}\n\
              [[rule]]\nname = '/head'\nuse = '{head}'\n",
             self.rule, self.with
         );

@@ -30,6 +30,7 @@ mod winner;
 const TWINS: &[(&str, fn())] = &[
     ("AbsRatio", additive::absolute_ratio),
     ("AlphaBeta", linear::alpha_beta),
+    ("AttnSoftmax", normalize::attn_softmax),
     ("BoundedGate", products::bounded_gate),
     ("Epsilon", linear::epsilon),
     ("Flat", linear::flat),

@@ -1,6 +1,7 @@
 //! Normalisations with the deviation frozen.
 
-use lrpc_twins::normalize::{Affine, Norm, norm_epsilon as twin};
+use lrpc_passes::relevance::site::Carrier;
+use lrpc_twins::normalize::{Affine, Norm, attention_softmax, norm_epsilon as twin};
 use lrpc_twins::share::{sign, stabilise};
 use ndarray::{Array1, ArrayD, Ix1};
 
@@ -79,6 +80,36 @@ fn norm_epsilon_without_mean() {
             }
             Expected { relevance: vec![to_x], bias: 0.0, stabiliser }
         });
+    }
+    count.suffices(CASES as usize);
+}
+
+#[test]
+pub fn attn_softmax() {
+    let mut count = Count::default();
+    for seed in 0..CASES {
+        let random = &mut Random::new(seed);
+        let shape = vec![random.within(1, 3), random.within(2, 5), random.within(1, 3)];
+        let axis = random.below(3) as usize;
+        let is_log = random.below(2) == 0;
+        let x = random.tensor(&shape, Style::Fine);
+        let op = if is_log { "log_softmax" } else { "softmax" };
+        let site = Site {
+            rule: "AttnSoftmax",
+            with: String::new(),
+            header: format!("input %x : f32{shape:?}"),
+            forward: format!("%y = {op} %x {{axis={axis}}} : f32{shape:?} from \"/site\""),
+            shape: shape.clone(),
+            explained: vec!["x"],
+            tensors: Tensors::from([("x".to_string(), x.clone())]),
+        };
+        for carrier in [Carrier::Relevance, Carrier::Coefficient] {
+            site.check_carried(random, &mut count, carrier, |r| Expected {
+                relevance: vec![attention_softmax(&x, axis, r)],
+                bias: 0.0,
+                stabiliser: 0.0,
+            });
+        }
     }
     count.suffices(CASES as usize);
 }

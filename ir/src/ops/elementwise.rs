@@ -437,12 +437,10 @@ impl Elementwise {
             Elementwise::Binary(Binary::Min | Binary::Max) => Class::Select,
             Elementwise::Binary(Binary::And | Binary::Or | Binary::Xor) => Class::Opaque("truth values carry nothing"),
             Elementwise::Binary(Binary::Mul | Binary::Div) if both => Class::Bilinear,
-            Elementwise::Binary(Binary::Prelu) if active.get(1) == Some(&true) => Class::Bilinear,
-            Elementwise::Binary(Binary::Pow) if active.get(1) == Some(&true) => {
-                Class::Opaque("an active exponent has no rule")
-            }
+            Elementwise::Binary(Binary::Prelu) if active.get(1) == Some(&true) => Class::Named("active_slope"),
+            Elementwise::Binary(Binary::Pow) if active.get(1) == Some(&true) => Class::Named("active_exponent"),
             Elementwise::Binary(Binary::Div) if active.get(1) == Some(&true) => Class::Elementwise,
-            Elementwise::Binary(Binary::Mod | Binary::Fmod) => Class::Opaque("a remainder has no rule"),
+            Elementwise::Binary(Binary::Mod | Binary::Fmod) => Class::Named("remainder"),
             Elementwise::Binary(_) => Class::Elementwise,
             Elementwise::Compare(_) => Class::Opaque("a comparison is a step"),
             Elementwise::Where => Class::Select,

@@ -223,7 +223,7 @@ impl Linear {
             (true, false, false) => Class::Linear { input: 0, weight: 1, bias: (active.len() > 2).then_some(2) },
             (false, true, false) => Class::Linear { input: 1, weight: 0, bias: (active.len() > 2).then_some(2) },
             (true, true, false) => Class::Bilinear,
-            _ => Class::Opaque("an active bias has to be an addition of its own"),
+            _ => Class::Named("active_bias"),
         }
     }
 

@@ -72,8 +72,14 @@ pub(crate) fn concat_start(b: &RelevanceBuilder, site: &Site, axis: usize, slot:
 
 /// The transpose of a pad: a slice, or another pad where the forward one crops.
 fn unpad(b: &mut RelevanceBuilder, before: &[Dim], steps: &[i64], shape: &[Dim], cotangent: Value) -> Built<Value> {
-    let crops = before.iter().any(|place| place.known().is_some_and(|place| place < 0));
-    if !crops {
+    let padded = b.ty(cotangent).shape;
+    let inside = |axis: usize| -> Built<bool> {
+        let after = padded[axis].sub(&before[axis])?.sub(&shape[axis])?;
+        let spread = steps[axis] != 1;
+        Ok(before[axis].known().is_none_or(|place| place >= 0)
+            && (spread || after.known().is_none_or(|rest| rest >= 0)))
+    };
+    if (0..shape.len()).map(inside).collect::<Built<Vec<_>>>()?.into_iter().all(|inside| inside) {
         let slice = Movement::Slice { starts: before.to_vec(), steps: steps.to_vec(), shape: shape.to_vec() };
         return b.op(Op::Movement(slice), &[cotangent], "t");
     }

@@ -31,15 +31,14 @@ fn fold(graph: &mut Graph, context: &mut Context, node: NodeId, eps: f64) -> Res
         return Err(Diagnostic::new("batch norm needs five operands"));
     };
     let base = graph.name(node.into()).to_string();
-    let constant = |value: &Value| {
-        let source = graph.node(value.node);
-        source.region <= Region::Prepare && !matches!(source.op, Op::Source(lrpc_ir::ops::Source::Input(_)))
-    };
+    let constant = |&value: &Value| graph.is_constant(value);
     let region = if [scale, bias, mean, variance].iter().all(constant) { Region::Prepare } else { Region::Forward };
+    let forward = graph.node(node).region == Region::Forward;
     let origin = graph.node(node).origin.made_by(PASS.name);
     let mut maker = Maker { graph, base, origin, region };
     let (a, c) = maker.affine([scale, bias, mean, variance], eps)?;
     let patched = region == Region::Prepare
+        && forward
         && (fold_into_previous(&mut maker, context, node, x, a, c)?
             || fold_into_next(&mut maker, context, node, x, a, c)?);
     if !patched {
@@ -61,8 +60,7 @@ fn fold_into_previous(
     let graph = &*maker.graph;
     let Op::Linear(op) = graph.node(x.node).op.clone() else { return Ok(false) };
     let operands = graph.operands(x.node);
-    let channels_last = matches!(op, Linear::Dot(_)) && graph.ty(x).rank() != 2;
-    if channels_last || !maker.is_constant(operands[1]) {
+    if !maker.has_constants(&operands) || !has_channels_at_one(graph, x, &op, operands[1]) {
         context.refused(PASS.name, graph, node.into(), "the linear map before it has no weight per channel");
         return Ok(false);
     }
@@ -106,7 +104,7 @@ fn fold_into_next(
     let [(user, 0)] = graph.users(value)[..] else { return Ok(false) };
     let operands = graph.operands(user);
     let Op::Linear(op) = graph.node(user).op.clone() else { return Ok(false) };
-    if !context.is_private(graph, value) || !maker.is_constant(operands[1]) {
+    if !context.is_private(graph, value) || !maker.has_constants(&operands) {
         return Ok(false);
     }
     let ty = graph.ty(operands[1]).clone();
@@ -133,6 +131,14 @@ fn fold_into_next(
     maker.graph.set_op(user, Op::Linear(op), &[x, weight, bias])?;
     maker.graph.set_place(user, Region::Forward, origin);
     Ok(true)
+}
+
+/// Whether the output feature of the linear map that makes `y` is the result's axis 1, which batch norm scales.
+fn has_channels_at_one(graph: &Graph, y: Value, op: &Linear, weight: Value) -> bool {
+    match op {
+        Linear::Conv(_) | Linear::ConvTranspose(_) => true,
+        Linear::Dot(dot) => graph.ty(y).rank() == 2 && dot.right_free(graph.ty(weight).rank()).len() == 1,
+    }
 }
 
 /// Whether every window lies inside the input.
@@ -182,9 +188,9 @@ impl Maker<'_> {
         self.op(Op::Movement(Movement::Broadcast { shape }), &[x], what)
     }
 
-    fn is_constant(&self, value: Value) -> bool {
-        let node = self.graph.node(value.node);
-        node.region == Region::Prepare || matches!(node.op, Op::Source(lrpc_ir::ops::Source::Weight(..)))
+    /// Whether weight and bias of a linear map are constants.
+    fn has_constants(&self, operands: &[Value]) -> bool {
+        operands.iter().skip(1).all(|&operand| self.graph.is_constant(operand))
     }
 
     /// `a` and `c`.
@@ -232,12 +238,13 @@ impl Maker<'_> {
         let mut column = vec![Dim::Known(1); shape.len() - 1];
         column[0] = shape[1].clone();
         let (a, c) = (self.reshape(a, column.clone(), "factor")?, self.reshape(c, column, "offset")?);
-        self.region = Region::Forward;
+        let region = self.graph.node(node).region;
+        self.region = region;
         let (a, c) = (self.broadcast(a, shape.clone(), "factor")?, self.broadcast(c, shape, "offset")?);
         let scaled = self.binary(Binary::Mul, x, a, "scaled")?;
         let origin = self.origin.clone();
         self.graph.set_op(node, Op::Elementwise(Elementwise::Binary(Binary::Add)), &[scaled, c])?;
-        self.graph.set_place(node, Region::Forward, origin);
+        self.graph.set_place(node, region, origin);
         Ok(())
     }
 }

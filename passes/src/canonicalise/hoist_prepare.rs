@@ -1,8 +1,11 @@
 //! Moves work that depends on weights and literals alone into `prepare`, where it runs once per load.
 //!
-//! Broadcasts stay where they are used: they only copy, and fused into their user they cost nothing.
+//! A broadcast only copies and costs nothing fused into its user: it moves only where other work that moves needs it, or
+//! a linear map takes it as weight or bias.
 
-use lrpc_ir::graph::{Graph, Region};
+use std::collections::HashSet;
+
+use lrpc_ir::graph::{Graph, NodeId, Region};
 use lrpc_ir::ops::{Movement, Op, Source};
 use lrpc_ir::{Diagnostics, Value};
 
@@ -12,18 +15,26 @@ pub(super) const PASS: PassDef =
     PassDef { name: "hoist_prepare", doc: "moves weight-only work into the prepare region", run: hoist_prepare };
 
 fn hoist_prepare(graph: &mut Graph, context: &mut Context) -> Result<(), Diagnostics> {
-    for node in graph.order() {
-        let content = graph.node(node);
-        let stays = matches!(content.op, Op::Movement(Movement::Broadcast { .. }) | Op::Source(Source::Input(_)));
-        if content.region != Region::Forward || stays {
+    let order = graph.order();
+    let mut constant: HashSet<NodeId> = HashSet::new();
+    for &node in order.iter().filter(|&&node| !matches!(graph.node(node).op, Op::Source(Source::Input(_)))) {
+        let known = |operand: &Value| constant.contains(&operand.node) || graph.is_constant(*operand);
+        if graph.operands(node).iter().all(known) {
+            constant.insert(node);
+        }
+    }
+    // Against the order, so that a broadcast sees whether its users have moved.
+    for node in order.into_iter().rev() {
+        if graph.node(node).region != Region::Forward || !constant.contains(&node) {
             continue;
         }
-        let constant = |operand: &Value| {
-            let source = graph.node(operand.node);
-            source.region == Region::Prepare || matches!(source.op, Op::Source(Source::Weight(..)))
+        let copies = matches!(graph.node(node).op, Op::Movement(Movement::Broadcast { .. }));
+        let wanted = |(user, slot): (NodeId, usize)| {
+            let user = graph.node(user);
+            user.region == Region::Prepare || (matches!(user.op, Op::Linear(_)) && slot > 0)
         };
-        if graph.operands(node).iter().all(constant) {
-            let origin = content.origin.clone();
+        if !copies || graph.users(node.into()).into_iter().any(wanted) {
+            let origin = graph.node(node).origin.clone();
             context.patched(PASS.name, graph, node.into());
             graph.set_place(node, Region::Prepare, origin);
         }

@@ -3,7 +3,7 @@
 //! Before: `%z = dot %x, @w`, `%c = broadcast @b`, `%y = add %z, %c`. After: `%y = dot %x, @w, @b`.
 
 use lrpc_ir::graph::{Graph, NodeId, Origin, Region, Value};
-use lrpc_ir::ops::{Binary, Elementwise, Linear, Movement, Op, Source};
+use lrpc_ir::ops::{Binary, Elementwise, Linear, Movement, Op};
 use lrpc_ir::{Diagnostic, Diagnostics, Dim};
 
 use crate::manager::{Context, PassDef};
@@ -23,10 +23,10 @@ fn merge_bias(graph: &mut Graph, context: &mut Context) -> Result<(), Diagnostic
             continue;
         };
         let op = graph.node(linear.node).op.clone();
-        let origin = graph.node(linear.node).origin.made_by(PASS.name);
+        let (origin, region) = (graph.node(linear.node).origin.made_by(PASS.name), graph.node(node).region);
         let operands = [graph.operands(linear.node), vec![bias]].concat();
         graph.set_op(node, op, &operands).map_err(Diagnostic::from)?;
-        graph.set_place(node, Region::Forward, origin);
+        graph.set_place(node, region, origin);
         context.patched(PASS.name, graph, node.into());
     }
     Ok(())
@@ -39,25 +39,16 @@ fn linear_plus_constant(graph: &Graph, node: NodeId) -> Option<(Value, Value)> {
     }
     let (a, b) = (graph.operand(node, 0)?, graph.operand(node, 1)?);
     [(a, b), (b, a)].into_iter().find(|&(linear, constant)| {
+        // The right operand has to be the weight: the bias has its free axes, and a product of activations has no bias.
+        let has_weight = graph.operand(linear.node, 1).is_some_and(|weight| graph.is_constant(weight));
         let plain = matches!(graph.node(linear.node).op, Op::Linear(_)) && graph.operands(linear.node).len() == 2;
-        plain && constant_behind_broadcast(graph, constant).is_some()
+        plain && has_weight && graph.constant_source(constant).is_some()
     })
-}
-
-/// The weight or prepared value that `value` is, or copies.
-fn constant_behind_broadcast(graph: &Graph, value: Value) -> Option<Value> {
-    let node = graph.node(value.node);
-    match &node.op {
-        Op::Movement(Movement::Broadcast { .. }) => constant_behind_broadcast(graph, graph.operand(value.node, 0)?),
-        Op::Source(Source::Weight(..)) => Some(value),
-        _ if node.region == Region::Prepare => Some(value),
-        _ => None,
-    }
 }
 
 /// The constant under the shape of a bias, if it has one number per output feature.
 fn as_bias(graph: &mut Graph, node: NodeId, linear: Value, constant: Value) -> Result<Option<Value>, Diagnostic> {
-    let Some(source) = constant_behind_broadcast(graph, constant) else { return Ok(None) };
+    let Some(source) = graph.constant_source(constant) else { return Ok(None) };
     let (Op::Linear(op), Some(weight)) = (graph.node(linear.node).op.clone(), graph.operand(linear.node, 1)) else {
         return Ok(None);
     };

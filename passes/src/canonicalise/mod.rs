@@ -6,6 +6,7 @@ mod merge_bias;
 mod merge_equal;
 mod recognise_swish;
 mod remove_identities;
+mod split_bias;
 
 use crate::manager::PassDef;
 
@@ -13,6 +14,7 @@ use crate::manager::PassDef;
 pub const PIPELINE: &[PassDef] = &[
     remove_identities::PASS,
     hoist_prepare::PASS,
+    split_bias::PASS,
     merge_bias::PASS,
     fold_batch_norm::PASS,
     recognise_swish::PASS,

@@ -19,11 +19,18 @@ pub struct RelevanceBuilder<'a> {
     subject: String,
     absorbed: Vec<(Absorbed, Value)>,
     named: HashSet<Value>,
+    nonnegative: &'a HashSet<Value>,
 }
 
 impl<'a> RelevanceBuilder<'a> {
-    /// A builder over `graph`. Names begin with `prefix`; `promises` is shared by all composites of a graph.
-    pub fn new(graph: &'a mut Graph, promises: &'a mut HashMap<Value, Value>, prefix: &str) -> RelevanceBuilder<'a> {
+    /// A builder over `graph`. Names begin with `prefix`; `promises` is shared by all composites of a graph;
+    /// `nonnegative` are the forward values proven to hold no negative element.
+    pub fn new(
+        graph: &'a mut Graph,
+        promises: &'a mut HashMap<Value, Value>,
+        nonnegative: &'a HashSet<Value>,
+        prefix: &str,
+    ) -> RelevanceBuilder<'a> {
         let origin = Origin::default();
         RelevanceBuilder {
             graph,
@@ -33,6 +40,7 @@ impl<'a> RelevanceBuilder<'a> {
             subject: String::new(),
             absorbed: Vec::new(),
             named: HashSet::new(),
+            nonnegative,
         }
     }
 
@@ -63,6 +71,11 @@ impl<'a> RelevanceBuilder<'a> {
         self.graph
     }
 
+    /// Whether the forward value is proven to hold no negative element.
+    pub fn is_nonnegative(&self, value: Value) -> bool {
+        self.nonnegative.contains(&value)
+    }
+
     /// The value's type.
     pub fn ty(&self, value: Value) -> TensorType {
         self.graph.ty(value).clone()
@@ -71,9 +84,7 @@ impl<'a> RelevanceBuilder<'a> {
     /// The forward tensor `value`, delivered to the relevance region: a promise, made once per value. What depends on
     /// weights alone needs none.
     pub fn activation(&mut self, value: Value) -> Built<Value> {
-        let node = self.graph.node(value.node);
-        let is_weight = matches!(node.op, Op::Source(Source::Weight(..)));
-        if is_weight || matches!(node.region, Region::Prepare | Region::Relevance) {
+        if self.graph.is_constant(value) || self.graph.node(value.node).region == Region::Relevance {
             return Ok(value);
         }
         if let Some(&promise) = self.promises.get(&value) {
@@ -93,9 +104,7 @@ impl<'a> RelevanceBuilder<'a> {
         let node = self.graph.node(value.node);
         let Op::Movement(broadcast @ Movement::Broadcast { .. }) = &node.op else { return Ok(None) };
         let Some(source) = self.graph.operand(value.node, 0) else { return Ok(None) };
-        let origin = self.graph.node(source.node);
-        let constant = origin.region == Region::Prepare || matches!(origin.op, Op::Source(Source::Weight(..)));
-        if !constant {
+        if !self.graph.is_constant(source) {
             return Ok(None);
         }
         self.op(Op::Movement(broadcast.clone()), &[source], "const").map(Some)
@@ -123,13 +132,13 @@ impl<'a> RelevanceBuilder<'a> {
 
     /// Any operation, called exactly `name` behind the composite's prefix.
     pub fn named(&mut self, op: Op, operands: &[Value], name: &str) -> Built<Value> {
-        let constant = |&operand: &Value| {
-            let node = self.graph.node(operand.node);
-            node.region == Region::Prepare || matches!(node.op, Op::Source(Source::Weight(..)))
-        };
         // Broadcasts only copy: they stay where they are used, to be fused into their user.
         let copies = matches!(op, Op::Movement(Movement::Broadcast { .. }));
-        let region = if !copies && operands.iter().all(constant) { Region::Prepare } else { Region::Relevance };
+        let region = if !copies && operands.iter().all(|&operand| self.graph.is_constant(operand)) {
+            Region::Prepare
+        } else {
+            Region::Relevance
+        };
         let name = self.graph.fresh_name(&format!("{}{name}", self.prefix));
         Ok(self.graph.add(region, op, operands, &name, self.origin.clone())?)
     }
@@ -193,6 +202,9 @@ impl<'a> RelevanceBuilder<'a> {
     ///
     /// The stabiliser's share `ε·sg(z)/S(z)·R` is booked as absorbed; for ε = 0 it is `R` where `z = 0`.
     pub fn quotient(&mut self, relevance: Value, z: Value, eps: f64, hint: &str) -> Built<Value> {
+        if !(0.0..f64::INFINITY).contains(&eps) {
+            return Err(Diagnostic::request(format!("ε is a number from 0 on, not {eps}")));
+        }
         if eps == 0.0 {
             let quotient = self.binary(Binary::Ratio, relevance, z, hint)?;
             let lost = self.where_zero(z, relevance)?;

@@ -97,6 +97,8 @@ struct CompositeFile {
     extends: Option<String>,
     carrier: Option<Quantity>,
     result: Option<Quantity>,
+    /// Whether applications of rules are written to the ledger; gradients are no relevance and have none.
+    ledger: Option<bool>,
     #[serde(default)]
     parameters: BTreeMap<String, Parameter>,
     #[serde(default)]
@@ -114,6 +116,8 @@ pub struct Composite {
     pub carrier: Carrier,
     /// What the results are.
     pub result: Quantity,
+    /// Whether applications of rules are written to the ledger.
+    pub ledger: bool,
     /// Its parameters.
     pub parameters: BTreeMap<String, Parameter>,
     given: Vec<String>,
@@ -201,11 +205,20 @@ impl Composite {
             None => base.as_ref().map_or(Carrier::Relevance, |base| base.carrier),
         };
         let result = file.result.or(base.as_ref().map(|base| base.result)).unwrap_or(Quantity::Relevance);
+        let ledger = file.ledger.or(base.as_ref().map(|base| base.ledger)).unwrap_or(true);
         let (mut parameters, inherited) = base.map_or_else(Default::default, |base| (base.parameters, base.entries));
         parameters.extend(file.parameters);
         let entries: Vec<Entry> = file.rule.into_iter().chain(inherited).collect();
-        let composite =
-            Composite { name: file.name, doc: file.doc, carrier, result, parameters, given: Vec::new(), entries };
+        let composite = Composite {
+            name: file.name,
+            doc: file.doc,
+            carrier,
+            result,
+            ledger,
+            parameters,
+            given: Vec::new(),
+            entries,
+        };
         composite.check()?;
         Ok(composite)
     }

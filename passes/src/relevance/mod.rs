@@ -14,8 +14,9 @@ use std::collections::{HashMap, HashSet};
 
 use lrpc_ir::graph::{CompositeUse, Graph, GraphResult, LedgerLine, NodeId, Value};
 use lrpc_ir::ops::{Binary, Class, Elementwise, Op};
-use lrpc_ir::{Diagnostic, DiagnosticKind, Diagnostics};
+use lrpc_ir::{Absorbed, Diagnostic, DiagnosticKind, Diagnostics};
 
+use crate::rules::shares::nonnegative_values;
 use builder::{Built, RelevanceBuilder, site_name};
 use composite::{Choice, Composite, Quantity, Subject};
 use seed::Target;
@@ -85,7 +86,8 @@ pub fn survey(graph: &Graph, request: &Request) -> Result<Survey, Diagnostics> {
             let explained: Vec<Value> = graph.results.iter().filter(is_explained).map(|result| result.value).collect();
             let carrier = request.carrier.unwrap_or(composite.carrier);
             let (wrt, unit) = (&request.wrt, request.unit_seed);
-            let walk = Walk { composite, carrier, order: &order, wrt, parts: Vec::new(), unit };
+            let walk =
+                Walk { composite, carrier, order: &order, nonnegative: &HashSet::new(), wrt, parts: Vec::new(), unit };
             let (_, found) = walk.choose(graph, &explained)?;
             survey.applications.extend(found.applications);
             survey.missing.extend(found.missing);
@@ -101,6 +103,7 @@ pub fn survey(graph: &Graph, request: &Request) -> Result<Survey, Diagnostics> {
 /// target does not depend on.
 pub fn generate(graph: &mut Graph, request: &Request) -> Result<Vec<Application>, Diagnostics> {
     let order = graph.order();
+    let nonnegative = nonnegative_values(graph, &order);
     let mut promises = HashMap::new();
     let mut applications = Vec::new();
     let several_composites = request.composites.len() > 1;
@@ -115,17 +118,27 @@ pub fn generate(graph: &mut Graph, request: &Request) -> Result<Vec<Application>
         };
         seeds.push(target.build(graph, &prefix, &input)?);
     }
-    for composite in &request.composites {
+    for (place, composite) in request.composites.iter().enumerate() {
+        let earlier = request.composites[..place].iter().filter(|other| other.name == composite.name).count();
+        let label = if earlier == 0 { composite.name.clone() } else { format!("{}.{earlier}", composite.name) };
         let carrier = request.carrier.unwrap_or(composite.carrier);
         for (number, seed) in seeds.iter().enumerate() {
             let mut parts = Vec::new();
             if several_composites {
-                parts.push(composite.name.clone());
+                parts.push(label.clone());
             }
             if several_targets {
                 parts.push(format!("t{number}"));
             }
-            let walk = Walk { composite, carrier, order: &order, wrt: &request.wrt, parts, unit: request.unit_seed };
+            let walk = Walk {
+                composite,
+                carrier,
+                order: &order,
+                nonnegative: &nonnegative,
+                wrt: &request.wrt,
+                parts,
+                unit: request.unit_seed,
+            };
             applications.extend(walk.run(graph, &mut promises, seed)?);
         }
         let carrier = carrier.name().to_string();
@@ -140,6 +153,7 @@ struct Walk<'a> {
     composite: &'a Composite,
     carrier: Carrier,
     order: &'a [NodeId],
+    nonnegative: &'a HashSet<Value>,
     wrt: &'a [Value],
     /// Composite and target, where there are several.
     parts: Vec<String>,
@@ -168,7 +182,7 @@ impl Walk<'_> {
             return Err(Diagnostics(missing.into_iter().map(|missing| missing.finding).collect()));
         }
         let prefix: String = self.parts.iter().map(|part| format!("{part}.")).collect();
-        let mut b = RelevanceBuilder::new(graph, promises, &prefix);
+        let mut b = RelevanceBuilder::new(graph, promises, self.nonnegative, &prefix);
         let mut arrivals: HashMap<Value, Vec<Arrival>> = HashMap::new();
         for &(output, g) in &seed.starts {
             b.begin(output, "seed");
@@ -181,6 +195,7 @@ impl Walk<'_> {
             self.apply(&mut b, step, arrival, &mut arrivals).map_err(Diagnostics::from)?;
         }
         self.results(&mut b, &mut arrivals, &mut relevance)?;
+        self.book_dead_ends(&mut b, &mut arrivals)?;
         Ok(applications)
     }
 
@@ -220,7 +235,12 @@ impl Walk<'_> {
                 record(Err(reason.to_string()));
                 continue;
             }
+            let written_out = self.composite.ledger && roles::is_softmax_written_out(graph, node);
             let finding = match self.composite.choose(&subject) {
+                Ok(Some(_)) if written_out => Diagnostic::new("a softmax written out as exp / Σ exp has no rule")
+                    .of_kind(DiagnosticKind::NoRule)
+                    .at(&site)
+                    .help("export it as one Softmax"),
                 Ok(Some(choice)) => {
                     record(Ok(choice.rule.name.to_string()));
                     steps.push(Step { node, output: node.into(), active: operands, class, choice });
@@ -317,7 +337,7 @@ impl Walk<'_> {
                     Arrival { carrier: Carrier::Relevance, value }
                 }
             };
-            if rule.in_ledger {
+            if self.composite.ledger {
                 outputs.push(match sent.carrier {
                     Carrier::Relevance => sent.value,
                     Carrier::Coefficient => self.to_relevance(b, operand, sent.value)?,
@@ -327,9 +347,27 @@ impl Walk<'_> {
             arrivals.entry(operand).or_default().push(sent);
         }
         let absorbed = b.take_absorbed();
-        if rule.in_ledger {
+        if self.composite.ledger {
             let input = vec![site.relevance(b)?];
             self.write_ledger(b, LedgerLine { site: name, rule: rule.name.into(), input, output: outputs, absorbed });
+        }
+        Ok(())
+    }
+
+    /// What was sent to values that nothing flows on from, behind step functions, is absorbed there.
+    fn book_dead_ends(&self, b: &mut RelevanceBuilder, arrivals: &mut HashMap<Value, Vec<Arrival>>) -> Built<()> {
+        for &node in self.order.iter().rev().filter(|_| self.composite.ledger) {
+            let value = Value::from(node);
+            let mut unused = HashMap::new();
+            let Some(arrival) = self.arrive(b, value, arrivals, &mut unused)? else { continue };
+            let lost = match arrival.carrier {
+                Carrier::Relevance => arrival.value,
+                Carrier::Coefficient => self.to_relevance(b, value, arrival.value)?,
+            };
+            let site = b.site_name(value);
+            let absorbed = vec![(Absorbed::Rule, lost)];
+            let line = LedgerLine { site, rule: "Opaque".into(), input: vec![lost], output: Vec::new(), absorbed };
+            self.write_ledger(b, line);
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The place that an operation has in the network, as composites select by it.
 
 use lrpc_ir::graph::{Graph, NodeId, Value};
-use lrpc_ir::ops::{Binary, Elementwise, Function, Movement, Op, Source};
+use lrpc_ir::ops::{Binary, Elementwise, Function, Movement, Op, Pool, PoolKind, ReduceKind, Source};
 
 /// A role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub enum Role {
     Bias,
     /// An addition of two activations.
     Residual,
-    /// A product of a signal and the output of a sigmoid or hard-sigmoid.
+    /// A product or quotient in which one operand takes nothing: see [`silent_operand`].
     Gate,
 }
 
@@ -57,7 +57,9 @@ pub fn roles_of(graph: &Graph, node: NodeId, active: &[bool], explained: &[Value
         Op::Elementwise(Elementwise::Binary(Binary::Add | Binary::Sub)) => {
             roles.push(if actives > 1 { Role::Residual } else { Role::Bias });
         }
-        Op::Elementwise(Elementwise::Binary(Binary::Mul)) if actives > 1 && bounded_gate(graph, node).is_some() => {
+        Op::Elementwise(Elementwise::Binary(Binary::Mul | Binary::Div))
+            if actives > 1 && silent_operand(graph, node).is_some() =>
+        {
             roles.push(Role::Gate);
         }
         _ => {}
@@ -84,21 +86,172 @@ fn through_movement(graph: &Graph, mut value: Value) -> Value {
     }
 }
 
-/// Which factor of a product is its gate: the one that alone is the output of a sigmoid or hard-sigmoid, seen through
-/// movement (RULES.md section 4).
-pub fn bounded_gate(graph: &Graph, node: NodeId) -> Option<usize> {
-    let is_gate = |slot: usize| {
-        let source = graph.operand(node, slot).map(|operand| through_movement(graph, operand));
-        let op = source.map(|source| &graph.node(source.node).op);
-        matches!(op, Some(Op::Elementwise(Elementwise::Unary(unary)))
-            if matches!(unary.function, Function::Sigmoid | Function::HardSigmoid))
+/// How far patterns look back, in nodes: a bound on work, not on meaning.
+const WINDOW: usize = 64;
+
+/// Which operand of a product or quotient takes nothing, so that all relevance goes to the other one:
+///
+/// * the factor that alone is the output of a sigmoid or hard-sigmoid, seen through movement;
+/// * where both operands are pointwise functions of one tensor, the one that is not that tensor: however many nodes it
+///   takes, such a product is one activation;
+/// * the divisor, or reciprocal factor, that is a statistic (sum, mean) of the other operand: it normalises.
+pub fn silent_operand(graph: &Graph, node: NodeId) -> Option<usize> {
+    let divides = match graph.node(node).op {
+        Op::Elementwise(Elementwise::Binary(Binary::Mul)) => false,
+        Op::Elementwise(Elementwise::Binary(Binary::Div)) => true,
+        _ => return None,
     };
-    if graph.node(node).op != Op::Elementwise(Elementwise::Binary(Binary::Mul)) {
-        return None;
+    let operands = [graph.operand(node, 0)?, graph.operand(node, 1)?];
+    let gates = operands.map(|operand| is_bounded_gate(graph, operand));
+    if !divides && gates[0] != gates[1] {
+        return Some(usize::from(gates[1]));
     }
-    match (is_gate(0), is_gate(1)) {
-        (true, false) => Some(0),
-        (false, true) => Some(1),
-        _ => None,
+    let [first, second] = operands;
+    let shared = pointwise_ancestors(graph, first)
+        .into_iter()
+        .find(|&root| is_function_of(graph, first, root) && is_function_of(graph, second, root));
+    if let Some(root) = shared {
+        return Some(usize::from(second != root || divides));
+    }
+    let normalises = |by: Value, what: Value| is_statistic(graph, by, what, !divides);
+    if normalises(second, first) {
+        return Some(1);
+    }
+    (!divides && normalises(first, second)).then_some(0)
+}
+
+/// Whether the node is a softmax written out, `exp / Σ exp`, which has no rule until it is raised to one operation.
+pub fn is_softmax_written_out(graph: &Graph, node: NodeId) -> bool {
+    let exponential = |value: Value| {
+        matches!(&graph.node(value.node).op,
+            Op::Elementwise(Elementwise::Unary(unary)) if unary.function == Function::Exp)
+    };
+    graph.node(node).op == Op::Elementwise(Elementwise::Binary(Binary::Div))
+        && graph.operand(node, 0).is_some_and(exponential)
+        && silent_operand(graph, node) == Some(1)
+}
+
+fn is_bounded_gate(graph: &Graph, value: Value) -> bool {
+    matches!(&graph.node(through_movement(graph, value).node).op, Op::Elementwise(Elementwise::Unary(unary))
+        if matches!(unary.function, Function::Sigmoid | Function::HardSigmoid))
+}
+
+/// The operands of a pointwise operation that are no constants; `None` for any other operation.
+fn pointwise_operands(graph: &Graph, value: Value) -> Option<Vec<Value>> {
+    let pointwise = matches!(graph.node(value.node).op, Op::Elementwise(_));
+    pointwise.then(|| {
+        let operands = graph.operands(value.node).into_iter();
+        operands.filter(|&operand| graph.constant_source(operand).is_none()).collect()
+    })
+}
+
+/// `value` and what it is made from by pointwise operations, nearest first.
+fn pointwise_ancestors(graph: &Graph, value: Value) -> Vec<Value> {
+    let mut found = vec![value];
+    let mut at = 0;
+    while at < found.len() && found.len() < WINDOW {
+        for operand in pointwise_operands(graph, found[at]).unwrap_or_default() {
+            if !found.contains(&operand) {
+                found.push(operand);
+            }
+        }
+        at += 1;
+    }
+    found
+}
+
+/// Whether `value` is computed from `root` and constants alone, by pointwise operations.
+fn is_function_of(graph: &Graph, value: Value, root: Value) -> bool {
+    let mut open = vec![value];
+    let mut seen = Vec::new();
+    while let Some(next) = open.pop() {
+        if next == root || seen.contains(&next) {
+            continue;
+        }
+        seen.push(next);
+        match pointwise_operands(graph, next) {
+            Some(operands) if seen.len() < WINDOW && !operands.is_empty() => open.extend(operands),
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// Whether `value` is made from a sum or mean of `of`, or of what `of` is a pointwise function of, by pointwise
+/// operations and movement; where `inverted` is asked for, with a reciprocal on the way.
+fn is_statistic(graph: &Graph, value: Value, of: Value, inverted: bool) -> bool {
+    let roots = pointwise_ancestors(graph, of);
+    let mut open = vec![(value, false, false)];
+    let mut seen = Vec::new();
+    while let Some((next, reduced, inverse)) = open.pop() {
+        if reduced && (inverse || !inverted) && roots.contains(&next) {
+            return true;
+        }
+        if seen.contains(&(next, reduced, inverse)) || seen.len() > WINDOW {
+            continue;
+        }
+        seen.push((next, reduced, inverse));
+        let op = &graph.node(next.node).op;
+        let reduces = matches!(op, Op::Reduce(reduce) if matches!(reduce.kind, ReduceKind::Sum | ReduceKind::Mean))
+            || matches!(op, Op::Pool(Pool::Window(kind, _)) if *kind != PoolKind::Max);
+        let inverts = match op {
+            Op::Elementwise(Elementwise::Unary(unary)) => {
+                unary.function == Function::Reciprocal
+                    || (unary.function == Function::Pow && unary.parameters[0].0 < 0.0)
+            }
+            Op::Elementwise(Elementwise::Binary(Binary::Div)) => true,
+            _ => false,
+        };
+        if reduces || matches!(op, Op::Elementwise(_) | Op::Movement(_)) {
+            let operands = graph.operands(next.node).into_iter();
+            open.extend(operands.map(|operand| (operand, reduced || reduces, inverse || inverts)));
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The silent operand of the product or quotient `%y`.
+    #[track_caller]
+    fn check(body: &str, expected: Option<usize>) {
+        let graph = lrpc_ir::text::parse(&format!(
+            "lrpc 1\ninput %x : f32[N, 4]\ninput %z : f32[N, 4]\n{body}\nresult \"y\" = %y\n"
+        ));
+        let graph = graph.unwrap_or_else(|error| panic!("{error}"));
+        let y = graph.find("y").unwrap();
+        assert_eq!(silent_operand(&graph, y.node), expected);
+    }
+
+    #[test]
+    fn a_function_of_one_tensor_is_one_activation() {
+        let gelu =
+            "forward\n%s = scale %x {by=0.7} : f32[N, 4]\n%e = erf %s : f32[N, 4]\n%p = shift %e {by=1} : f32[N, 4]\n";
+        check(&format!("{gelu}%h = scale %x {{by=0.5}} : f32[N, 4]\n%y = mul %h, %p : f32[N, 4]"), Some(1));
+        check(&format!("{gelu}%y = mul %p, %x : f32[N, 4]"), Some(0));
+        check("forward\n%e = exp %x : f32[N, 4]\n%s = add %e, %x : f32[N, 4]\n%y = div %x, %s : f32[N, 4]", Some(1));
+        check("forward\n%e = exp %x : f32[N, 4]\n%y = mul %e, %z : f32[N, 4]", None);
+    }
+
+    #[test]
+    fn a_sigmoid_alone_is_a_gate() {
+        check("forward\n%g = sigmoid %z : f32[N, 4]\n%y = mul %g, %x : f32[N, 4]", Some(0));
+        check("forward\n%g = sigmoid %z : f32[N, 4]\n%h = sigmoid %x : f32[N, 4]\n%y = mul %g, %h : f32[N, 4]", None);
+    }
+
+    #[test]
+    fn a_statistic_normalises() {
+        let mean = "forward\n%q = mul %x, %x : f32[N, 4]\n%m = reduce_mean %q {axes=[1], keep=true} : f32[N, 1]\n%r = sqrt %m : f32[N, 1]\n";
+        check(&format!("{mean}%b = broadcast %r : f32[N, 4]\n%y = div %x, %b : f32[N, 4]"), Some(1));
+        check(
+            &format!(
+                "{mean}%i = reciprocal %r : f32[N, 1]\n%b = broadcast %i : f32[N, 4]\n%y = mul %b, %x : f32[N, 4]"
+            ),
+            Some(0),
+        );
+        check(&format!("{mean}%b = broadcast %r : f32[N, 4]\n%y = mul %x, %b : f32[N, 4]"), None);
+        check(&format!("{mean}%b = broadcast %r : f32[N, 4]\n%y = div %z, %b : f32[N, 4]"), None);
     }
 }

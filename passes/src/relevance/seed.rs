@@ -169,6 +169,9 @@ impl Maker<'_> {
             g = self.add(Op::Movement(Movement::Reshape { shape: sliced.shape.clone() }), &[g], "seed")?;
         }
         if sliced.shape != ty.shape {
+            if let Some(inside) = self.inside(&ty, &rows)? {
+                g = self.add(Op::Elementwise(Elementwise::Binary(Binary::Mul)), &[g, inside], "seed")?;
+            }
             let pad = Movement::Pad {
                 before: rows.starts.clone(),
                 steps: vec![1; ty.rank()],
@@ -178,6 +181,19 @@ impl Maker<'_> {
             g = self.add(Op::Movement(pad), &[g], "seed")?;
         }
         Ok((output, g))
+    }
+
+    /// Ones, sliced where the seed is: a slice whose place is known only with the sizes, and which is refused there if
+    /// it lies outside. `None` where all sizes are numbers and have been checked.
+    fn inside(&mut self, ty: &TensorType, rows: &Rows) -> Result<Option<Value>, Diagnostic> {
+        let symbolic = |axis: usize| rows.shape[axis] != ty.shape[axis] && ty.shape[axis].known().is_none();
+        if !(0..ty.rank()).any(symbolic) {
+            return Ok(None);
+        }
+        let ones = self.add(Op::Source(Source::Constant(Literal::filled(ty.clone(), 1.0))), &[], "ones")?;
+        let slice =
+            Movement::Slice { starts: rows.starts.clone(), steps: vec![1; ty.rank()], shape: rows.shape.clone() };
+        self.add(Op::Movement(slice), &[ones], "inside").map(Some)
     }
 
     /// The index input with its default.

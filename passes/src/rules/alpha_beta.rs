@@ -37,14 +37,8 @@ const ALPHA: ParameterDef =
 const BETA: ParameterDef =
     ParameterDef { name: "beta", doc: "weight of negative contributions", default: || Parameter::Number(1.0) };
 
-pub(super) const RULE: RuleDef = RuleDef {
-    name: "AlphaBeta",
-    doc: DOC,
-    parameters: &[ALPHA, BETA, EPS, BIAS],
-    classes: &["linear"],
-    in_ledger: true,
-    emit,
-};
+pub(super) const RULE: RuleDef =
+    RuleDef { name: "AlphaBeta", doc: DOC, parameters: &[ALPHA, BETA, EPS, BIAS], classes: &["linear"], emit };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let (alpha, beta, eps) = (site.number("alpha")?, site.number("beta")?, site.number("eps")?);

@@ -1,46 +1,51 @@
-//! Products of a signal and a bounded gate.
+//! Products and quotients in which one operand only modulates.
+
+use lrpc_ir::Diagnostic;
+use lrpc_ir::ops::{Binary, Elementwise, Op};
 
 use super::RuleDef;
 use crate::relevance::builder::{Built, RelevanceBuilder};
-use crate::relevance::roles::bounded_gate;
-use crate::relevance::site::{Flow, Site};
-use lrpc_ir::Diagnostic;
+use crate::relevance::roles::silent_operand;
+use crate::relevance::site::{Carrier, Flow, Site};
 
 const DOC: &str = "
 # Formula
-Where exactly one factor is the output of a sigmoid or hard-sigmoid, seen through movement, it takes nothing: R_signal =
-R, R_gate = 0.
+R_signal = R, R_other = 0, where the other operand is the output of a sigmoid or hard-sigmoid and the signal is not; where
+both are pointwise functions of one tensor (an activation spelled out); or where it is a statistic of the signal that
+normalises it (its deviation is frozen).
 
 # Conserves?
 Exactly.
 
 # Use when
-Squeeze-excite, gated linear units, recurrent cells.
+Squeeze-excite, gated linear units, recurrent cells; activations and normalisations that an exporter spelled out.
 
 # Parameters
 None.
 
 # Reference
-Arras et al. 2017, section 3.3.
+Arras et al. 2017, section 3.3; frozen normalisers: Ali et al. 2022.
 
 # Example graph
 %R.signal = %R.y: no node
 ";
 
 pub(super) const RULE: RuleDef =
-    RuleDef { name: "BoundedGate", doc: DOC, parameters: &[], classes: &["bilinear"], in_ledger: true, emit };
+    RuleDef { name: "BoundedGate", doc: DOC, parameters: &[], classes: &["bilinear"], emit };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
-    let Some(gate) = bounded_gate(b.graph(), site.node) else {
+    let Some(silent) = silent_operand(b.graph(), site.node) else {
         return Err(Diagnostic::new("neither factor alone is a sigmoid or hard-sigmoid")
             .help("use Half for products of two signals"));
     };
-    let signal = 1 - gate;
+    let signal = 1 - silent;
     let flow = match site.arrival.carrier {
-        crate::relevance::site::Carrier::Relevance => Flow::Relevance(site.arrival.value),
-        crate::relevance::site::Carrier::Coefficient => {
-            let factor = b.activation(site.operands[gate])?;
-            Flow::Times(b.mul(site.arrival.value, factor, "part")?)
+        Carrier::Relevance => Flow::Relevance(site.arrival.value),
+        Carrier::Coefficient => {
+            let other = b.activation(site.operands[silent])?;
+            let divides = site.op == Op::Elementwise(Elementwise::Binary(Binary::Div));
+            let binary = if divides { Binary::Div } else { Binary::Mul };
+            Flow::Times(b.binary(binary, site.arrival.value, other, "part")?)
         }
     };
     site.flows(b, |_, slot| Ok(if slot == signal { flow } else { Flow::None }))

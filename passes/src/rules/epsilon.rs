@@ -2,7 +2,7 @@
 
 use super::{BIAS, EPS, RuleDef, shares};
 use crate::relevance::builder::{Built, RelevanceBuilder};
-use crate::relevance::site::{Carrier, Flow, Site};
+use crate::relevance::site::{Flow, Site};
 
 const DOC: &str = "
 # Formula
@@ -25,13 +25,13 @@ Bach et al. 2015, eq. 58; Montavon et al. 2019, section 10.2.
 ";
 
 pub(super) const RULE: RuleDef =
-    RuleDef { name: "Epsilon", doc: DOC, parameters: &[EPS, BIAS], classes: &["linear"], in_ledger: true, emit };
+    RuleDef { name: "Epsilon", doc: DOC, parameters: &[EPS, BIAS], classes: &["linear"], emit };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let linear = site.linear(b)?;
     let eps = site.number("eps")?;
     let bias = shares::bias_in(b, site, &linear)?;
-    let s = if site.arrival.carrier == Carrier::Coefficient || bias.is_some() || linear.bias.is_none() {
+    let s = if bias.is_some() || linear.bias.is_none() {
         site.signal(b, eps)?
     } else {
         let relevance = site.relevance(b)?;

@@ -1,5 +1,6 @@
 //! γ rule for linear maps, generalised to inputs and outputs of any sign.
 
+use lrpc_ir::Diagnostic;
 use lrpc_ir::ops::{Compare, Elementwise, Op};
 
 use super::shares::{self, Part};
@@ -13,7 +14,8 @@ const DOC: &str = "
 # Formula
 With c_ij = x_i·w_ij: where z_j > 0, D_j = z_j + γ(P_j + b_j⁺) and positive contributions count 1 + γ times; where
 z_j < 0, D_j = z_j + γ(N_j + b_j⁻) and negative ones do; where z_j = 0 nothing flows. With s = R / S(D) and t = s where
-z > 0, −s where z < 0: R_x = x ⊙ VJP_W((1 + γ/2)s) + |x| ⊙ VJP_{|W|}((γ/2)t).
+z > 0, −s where z < 0: R_x = x ⊙ VJP_W((1 + γ/2)s) + |x| ⊙ VJP_{|W|}((γ/2)t); for non-negative inputs and few
+contributions positive and negative weights are walked apart.
 
 # Conserves?
 Up to the bias' share Σ (b + γ·b^±)·s, the stabiliser's, and the relevance of outputs with z = 0, which is booked with
@@ -36,10 +38,13 @@ const GAMMA: ParameterDef =
     ParameterDef { name: "gamma", doc: "how much the favoured sign is boosted", default: || Parameter::Number(0.25) };
 
 pub(super) const RULE: RuleDef =
-    RuleDef { name: "Gamma", doc: DOC, parameters: &[GAMMA, EPS, BIAS], classes: &["linear"], in_ledger: true, emit };
+    RuleDef { name: "Gamma", doc: DOC, parameters: &[GAMMA, EPS, BIAS], classes: &["linear"], emit };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let (gamma, eps) = (site.number("gamma")?, site.number("eps")?);
+    if !(0.0..f64::INFINITY).contains(&gamma) {
+        return Err(Diagnostic::request(format!("γ is a number from 0 on, not {gamma}")));
+    }
     let linear = site.linear(b)?;
     let relevance = site.relevance(b)?;
     let bias = shares::bias_in(b, site, &linear)?;
@@ -49,7 +54,7 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let compare = |b: &mut RelevanceBuilder, compare, hint: &str| {
         b.op(Op::Elementwise(Elementwise::Compare(compare)), &[z, zero], hint)
     };
-    let (above, below) = (compare(b, Compare::Greater, "above")?, compare(b, Compare::Less, "below")?);
+    let above = compare(b, Compare::Greater, "above")?;
     let level = compare(b, Compare::Equal, "level")?;
 
     let pick = |b: &mut RelevanceBuilder, positive, negative, hint: &str| {
@@ -78,10 +83,10 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
         let whole = b.add(bias, boosted, "b")?;
         shares::absorb_bias(b, Some(whole), s)?;
     }
-    let flipped = b.scale(s, -1.0, "t")?;
-    let signed = b.op(Op::Elementwise(Elementwise::Where), &[below, flipped, s], "t")?;
-    let (linear_signal, size_signal) = (b.scale(s, 1.0 + gamma / 2.0, "s")?, b.scale(signed, gamma / 2.0, "t")?);
-    let result = shares::signed_and_sized(b, &linear, linear_signal, size_signal)?;
+    let boosted = b.scale(s, 1.0 + gamma, "s")?;
+    let up = b.op(Op::Elementwise(Elementwise::Where), &[above, boosted, s], "up")?;
+    let down = b.op(Op::Elementwise(Elementwise::Where), &[above, s, boosted], "down")?;
+    let result = shares::weighted_by_sign(b, &linear, up, down)?;
     site.flows(b, |_, _| Ok(Flow::Relevance(result)))
 }
 

@@ -40,7 +40,6 @@ pub(super) const RULE: RuleDef = RuleDef {
         "softmax",
         "log_softmax",
     ],
-    in_ledger: false,
     emit,
 };
 

@@ -30,8 +30,7 @@ Achtibat et al. 2024, eq. 13 and 14 (uniform rule).
 %R.x.y = scale %R.y {by=0.5}
 ";
 
-pub(super) const RULE: RuleDef =
-    RuleDef { name: "Half", doc: DOC, parameters: &[EPS], classes: &["bilinear"], in_ledger: true, emit };
+pub(super) const RULE: RuleDef = RuleDef { name: "Half", doc: DOC, parameters: &[EPS], classes: &["bilinear"], emit };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     match (&site.op, site.arrival.carrier) {

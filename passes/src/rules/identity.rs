@@ -30,7 +30,7 @@ Bach et al. 2015; as coefficient Achtibat et al. 2024, section 3.3.
 ";
 
 pub(super) const RULE: RuleDef =
-    RuleDef { name: "Identity", doc: DOC, parameters: &[], classes: &["elementwise"], in_ledger: true, emit };
+    RuleDef { name: "Identity", doc: DOC, parameters: &[], classes: &["elementwise"], emit };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     if site.arrival.carrier == Carrier::Relevance {

@@ -4,6 +4,7 @@
 
 mod absolute_ratio;
 mod alpha_beta;
+mod attn_softmax;
 mod bounded_gate;
 mod epsilon;
 mod flat;
@@ -13,7 +14,7 @@ mod half;
 mod identity;
 mod movement;
 mod norm_epsilon;
-mod shares;
+pub(crate) mod shares;
 mod signed_ratio;
 mod w_square;
 mod winner;
@@ -48,8 +49,6 @@ pub struct RuleDef {
     pub parameters: &'static [ParameterDef],
     /// The relevance classes that it serves, by [`lrpc_ir::Class::name`].
     pub classes: &'static [&'static str],
-    /// Whether its applications are written to the ledger; gradients are no relevance.
-    pub in_ledger: bool,
     /// Makes the nodes for one site and says what flows to each operand.
     pub emit: fn(&mut RelevanceBuilder, &Site) -> Result<Vec<Flow>, Diagnostic>,
 }
@@ -58,6 +57,7 @@ pub struct RuleDef {
 pub const RULES: &[RuleDef] = &[
     absolute_ratio::RULE,
     alpha_beta::RULE,
+    attn_softmax::RULE,
     bounded_gate::RULE,
     epsilon::RULE,
     flat::RULE,

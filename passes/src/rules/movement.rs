@@ -30,8 +30,7 @@ RULES.md section 5, movement.
 %R.x.y = slice %R.y {start=[0, 8]}
 ";
 
-pub(super) const RULE: RuleDef =
-    RuleDef { name: "Movement", doc: DOC, parameters: &[], classes: &["movement"], in_ledger: true, emit };
+pub(super) const RULE: RuleDef = RuleDef { name: "Movement", doc: DOC, parameters: &[], classes: &["movement"], emit };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let arrival = site.arrival;

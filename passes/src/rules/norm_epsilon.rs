@@ -1,7 +1,7 @@
 //! ε rule for normalisations with the deviation frozen.
 
 use lrpc_ir::ops::{Normalize, Op};
-use lrpc_ir::{Absorbed, Diagnostic};
+use lrpc_ir::{Absorbed, Diagnostic, DiagnosticKind};
 
 use super::{EPS, RuleDef};
 use crate::adjoint::normalize::{Statistics, centre, parameter};
@@ -29,12 +29,17 @@ Ali et al. 2022 (deviation as constant); Achtibat et al. 2024, section 3.3.
 ";
 
 pub(super) const RULE: RuleDef =
-    RuleDef { name: "NormEpsilon", doc: DOC, parameters: &[EPS], classes: &["normalize"], in_ledger: true, emit };
+    RuleDef { name: "NormEpsilon", doc: DOC, parameters: &[EPS], classes: &["normalize"], emit };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let Op::Normalize(op) = &site.op else {
         return Err(Diagnostic::new(format!("`{}` is not a normalisation", site.op.mnemonic())));
     };
+    if site.active.iter().skip(1).any(|&active| active) {
+        return Err(
+            Diagnostic::new("a computed scale or bias of a normalisation has no rule").of_kind(DiagnosticKind::NoRule)
+        );
+    }
     let q = site.signal(b, site.number("eps")?)?;
     if let (Some(&bias), false) = (site.operands.get(2), matches!(op, Normalize::RmsNorm { .. })) {
         let shape = b.ty(site.operands[0]).shape;

@@ -3,8 +3,10 @@
 //! With `c_ij = x_i·w_ij`: `z₀ = Σ c`, `P = Σ c⁺`, `N = Σ c⁻`, `A = Σ |c|`, so that `P = (A + z₀)/2` and
 //! `N = (z₀ − A)/2` (RULES.md section 1): one product more than the forward gives both.
 
-use lrpc_ir::graph::{Graph, Value};
-use lrpc_ir::ops::{Binary, Elementwise, Function, Movement, Normalize, Op, Pool, PoolKind, ReduceKind};
+use std::collections::HashSet;
+
+use lrpc_ir::graph::{Graph, NodeId, Value};
+use lrpc_ir::ops::{Binary, Elementwise, Function, Movement, Normalize, Op, Pool, ReduceKind};
 use lrpc_ir::{Absorbed, Diagnostic};
 
 use crate::relevance::builder::{Built, RelevanceBuilder};
@@ -48,7 +50,7 @@ impl Part {
 pub(super) fn contributions(b: &mut RelevanceBuilder, linear: &LinearSite, part: Part) -> Built<Value> {
     let x = b.activation(linear.input)?;
     let letter = part.letter();
-    if is_nonnegative(b.graph(), linear.input) {
+    if b.is_nonnegative(linear.input) {
         let weight = part.of(b, linear.weight, "W")?;
         return linear.forward(b, x, weight, letter);
     }
@@ -73,7 +75,7 @@ pub(super) fn contributions(b: &mut RelevanceBuilder, linear: &LinearSite, part:
 pub(super) fn weighted(b: &mut RelevanceBuilder, linear: &LinearSite, part: Part, s: Value) -> Built<Value> {
     let x = b.activation(linear.input)?;
     let same = part.of(b, linear.weight, "W")?;
-    if is_nonnegative(b.graph(), linear.input) {
+    if b.is_nonnegative(linear.input) {
         let back = linear.transpose(b, s, same, "t")?;
         return b.weigh(x, back, "part");
     }
@@ -90,7 +92,7 @@ pub(super) fn weighted(b: &mut RelevanceBuilder, linear: &LinearSite, part: Part
 /// cancel where one sign is next to absent and its signal therefore large, as happens for few contributions and for
 /// non-negative inputs with many zeros: there the clamps stay.
 pub(super) fn weighted_by_sign(b: &mut RelevanceBuilder, linear: &LinearSite, up: Value, down: Value) -> Built<Value> {
-    if is_nonnegative(b.graph(), linear.input) {
+    if b.is_nonnegative(linear.input) {
         let x = b.activation(linear.input)?;
         let (positive, negative) = (b.positive(linear.weight, "Wpos")?, b.negative(linear.weight, "Wneg")?);
         let (first, second) = (linear.transpose(b, up, positive, "t")?, linear.transpose(b, down, negative, "t")?);
@@ -119,7 +121,7 @@ pub(super) fn signed_and_sized(
     sized: Value,
 ) -> Built<Value> {
     let x = b.activation(linear.input)?;
-    let nonnegative = is_nonnegative(b.graph(), linear.input);
+    let nonnegative = b.is_nonnegative(linear.input);
     let size = if nonnegative { x } else { b.magnitude(x, "xabs")? };
     let weight = b.magnitude(linear.weight, "Wabs")?;
     let signed = linear.transpose(b, signed, linear.weight, "t")?;
@@ -159,25 +161,29 @@ pub(super) fn absorb_bias(b: &mut RelevanceBuilder, bias: Option<Value>, s: Valu
     Ok(())
 }
 
-/// Whether the value is proven to hold no negative element: made by an operation that cannot give one, seen through
-/// operations that keep the sign.
-pub(super) fn is_nonnegative(graph: &Graph, value: Value) -> bool {
-    let all = || graph.operands(value.node).iter().all(|&operand| is_nonnegative(graph, operand));
-    match &graph.node(value.node).op {
-        Op::Elementwise(Elementwise::Unary(unary)) => match unary.function {
-            Function::Relu | Function::Sigmoid | Function::HardSigmoid | Function::Exp | Function::Abs => true,
-            Function::Softplus | Function::Positive | Function::Sqrt => true,
-            Function::Clip => unary.parameters[0].0 >= 0.0,
+/// The values among `order` (operands before users) that are proven to hold no negative element: made by an operation
+/// that cannot give one, or by one that keeps the sign of such values.
+pub(crate) fn nonnegative_values(graph: &Graph, order: &[NodeId]) -> HashSet<Value> {
+    let mut known = HashSet::new();
+    for &node in order {
+        let all = || graph.operands(node).iter().all(|operand| known.contains(operand));
+        let proven = match &graph.node(node).op {
+            Op::Elementwise(Elementwise::Unary(unary)) => match unary.function {
+                Function::Relu | Function::Sigmoid | Function::HardSigmoid | Function::Exp | Function::Abs => true,
+                Function::Softplus | Function::Positive | Function::Sqrt => true,
+                Function::Clip => unary.parameters[0].0 >= 0.0,
+                _ => false,
+            },
+            Op::Elementwise(Elementwise::Binary(Binary::Add | Binary::Mul | Binary::Min | Binary::Max)) => all(),
+            Op::Movement(Movement::Pad { value, .. }) => value.0 >= 0.0 && all(),
+            Op::Movement(_) | Op::Pool(Pool::Window(..)) => all(),
+            Op::Reduce(reduce) => reduce.kind != ReduceKind::Product && all(),
+            Op::Normalize(Normalize::Softmax { .. }) => true,
             _ => false,
-        },
-        Op::Elementwise(Elementwise::Binary(Binary::Add | Binary::Mul | Binary::Min | Binary::Max)) => all(),
-        Op::Movement(Movement::Pad { value, .. }) => value.0 >= 0.0 && all(),
-        Op::Movement(_) => all(),
-        Op::Pool(Pool::Window(PoolKind::Max | PoolKind::Sum | PoolKind::Average | PoolKind::AverageWithPadding, _)) => {
-            all()
+        };
+        if proven {
+            known.insert(node.into());
         }
-        Op::Reduce(reduce) => reduce.kind != ReduceKind::Product && all(),
-        Op::Normalize(Normalize::Softmax { .. }) => true,
-        _ => false,
     }
+    known
 }

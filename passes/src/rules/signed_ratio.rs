@@ -32,7 +32,7 @@ Anders et al. 2021 (zennit's Norm); Achtibat et al. 2024, eq. 8.
 ";
 
 pub(super) const RULE: RuleDef =
-    RuleDef { name: "SignedRatio", doc: DOC, parameters: &[EPS, BIAS], classes: &["additive"], in_ledger: true, emit };
+    RuleDef { name: "SignedRatio", doc: DOC, parameters: &[EPS, BIAS], classes: &["additive"], emit };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let lone = site.active.iter().filter(|&&active| active).count() == 1 && site.operands.len() == 2;

@@ -28,7 +28,7 @@ Montavon et al. 2017, eq. 12.
 ";
 
 pub(super) const RULE: RuleDef =
-    RuleDef { name: "WSquare", doc: DOC, parameters: &[EPS, BIAS], classes: &["linear"], in_ledger: true, emit };
+    RuleDef { name: "WSquare", doc: DOC, parameters: &[EPS, BIAS], classes: &["linear"], emit };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let linear = site.linear(b)?;

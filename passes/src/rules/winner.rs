@@ -29,8 +29,7 @@ Montavon et al. 2019, section 10.3; RULES.md section 4.
 %R.x.y = pool_transpose %p.x, %R.y {kind=max, window=[2, 2], stride=2}
 ";
 
-pub(super) const RULE: RuleDef =
-    RuleDef { name: "Winner", doc: DOC, parameters: &[], classes: &["select"], in_ledger: true, emit };
+pub(super) const RULE: RuleDef = RuleDef { name: "Winner", doc: DOC, parameters: &[], classes: &["select"], emit };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     // The condition of a `where` takes nothing.

@@ -38,7 +38,7 @@ const HIGH: ParameterDef =
     ParameterDef { name: "high", doc: "upper end of the box", default: || Parameter::Word("auto".into()) };
 
 pub(super) const RULE: RuleDef =
-    RuleDef { name: "ZBox", doc: DOC, parameters: &[LOW, HIGH, EPS], classes: &["linear"], in_ledger: true, emit };
+    RuleDef { name: "ZBox", doc: DOC, parameters: &[LOW, HIGH, EPS], classes: &["linear"], emit };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let linear = site.linear(b)?;

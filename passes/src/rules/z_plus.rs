@@ -27,7 +27,7 @@ Montavon et al. 2017, eq. 16; for inputs of any sign as α-β rule with α = 1, 
 ";
 
 pub(super) const RULE: RuleDef =
-    RuleDef { name: "ZPlus", doc: DOC, parameters: &[EPS, BIAS], classes: &["linear"], in_ledger: true, emit };
+    RuleDef { name: "ZPlus", doc: DOC, parameters: &[EPS, BIAS], classes: &["linear"], emit };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let linear = site.linear(b)?;
