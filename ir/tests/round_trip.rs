@@ -207,6 +207,7 @@ proptest! {
         verify::verify(&graph).unwrap();
         let printed = text::print(&graph);
         let read = text::parse(&printed).unwrap_or_else(|error| panic!("{error}\n{printed}"));
+        prop_assert!(graph.ids().all(|node| Op::mnemonics().any(|word| word == graph.node(node).op.mnemonic())));
         prop_assert_eq!(&read, &graph);
         prop_assert_eq!(text::print(&read), printed);
     }

@@ -335,6 +335,13 @@ const COMPARES: [(Compare, &str); 5] = [
 ];
 
 impl Elementwise {
+    pub(super) fn mnemonics() -> impl Iterator<Item = &'static str> {
+        let binaries = BINARIES.iter().map(|(_, name)| *name);
+        let compares = COMPARES.iter().map(|(_, name)| *name);
+        let others = ["derivative", "secant", "where", "cast"];
+        Function::all().map(Function::name).chain(binaries).chain(compares).chain(others)
+    }
+
     /// The word in the text format.
     pub fn mnemonic(&self) -> &'static str {
         match self {

@@ -90,6 +90,28 @@ pub enum Class {
 }
 
 impl Class {
+    /// Every word that [`Class::name`] can give.
+    pub const NAMES: [&'static str; 18] = [
+        "linear",
+        "bilinear",
+        "additive",
+        "elementwise",
+        "movement",
+        "select",
+        "normalize",
+        "opaque",
+        "softmax",
+        "log_softmax",
+        "batch_norm",
+        "reduce_product",
+        "active_bias",
+        "active_slope",
+        "active_exponent",
+        "remainder",
+        "loop",
+        "cond",
+    ];
+
     /// The class's name as composites and reports spell it.
     pub fn name(self) -> &'static str {
         match self {
@@ -154,6 +176,31 @@ impl Op {
         each_family!(self, family => family.write_attributes(&mut attributes), ());
         attributes
     }
+
+    /// Every word that [`Op::mnemonic`] can give, in no order.
+    pub fn mnemonics() -> impl Iterator<Item = &'static str> {
+        let others = ["input", "weight", "const", "iota", "promise", "dot", "conv", "conv_transpose"];
+        let others = others.into_iter().chain(["reshape", "transpose", "slice", "pad", "concat", "broadcast"]);
+        let others = others.chain(["gather", "scatter_add", "argmax", "argmin", "one_hot"]);
+        let others = others.chain(["pool", "pool_transpose", "resize", "resize_transpose", "cumulative_sum"]);
+        let others = others.chain(["softmax", "log_softmax", "layer_norm", "rms_norm", "group_norm", "batch_norm"]);
+        others.chain(["loop", "cond"]).chain(Elementwise::mnemonics()).chain(Reduce::mnemonics())
+    }
+
+    /// Every word that [`Op::family`] can give.
+    pub const FAMILIES: [&'static str; 11] = [
+        "source",
+        "promise",
+        "elementwise",
+        "linear",
+        "reduce",
+        "movement",
+        "select",
+        "pool",
+        "normalize",
+        "scan",
+        "control",
+    ];
 
     /// The operation called `mnemonic`, from its attributes and its declared result types.
     ///

@@ -40,6 +40,10 @@ pub struct Reduce {
 }
 
 impl Reduce {
+    pub(super) fn mnemonics() -> impl Iterator<Item = &'static str> {
+        KINDS.iter().map(|(_, name)| *name)
+    }
+
     /// The word in the text format.
     pub fn mnemonic(&self) -> &'static str {
         KINDS.iter().find(|(kind, _)| *kind == self.kind).map_or("", |(_, name)| name)

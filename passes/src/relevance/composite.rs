@@ -45,11 +45,15 @@ enum Words {
 }
 
 impl Words {
-    fn contains(&self, word: &str) -> bool {
+    fn list(&self) -> &[String] {
         match self {
-            Words::One(one) => one == word,
-            Words::Many(many) => many.iter().any(|candidate| candidate == word),
+            Words::One(one) => std::slice::from_ref(one),
+            Words::Many(many) => many,
         }
+    }
+
+    fn contains(&self, word: &str) -> bool {
+        self.list().iter().any(|candidate| candidate == word)
     }
 }
 
@@ -241,6 +245,14 @@ impl Composite {
                     Diagnostic::new(format!("composite `{}` names the unknown role `{role}`", self.name)).help(help),
                 );
             }
+            for (what, words, known) in entry.words() {
+                for word in words.iter().filter(|word| !known.contains(&word.as_str())) {
+                    let near =
+                        known.iter().min_by_key(|candidate| distance(candidate, word)).copied().unwrap_or_default();
+                    let message = format!("composite `{}` names the unknown {what} `{word}`", self.name);
+                    found.push(Diagnostic::request(message).help(format!("did you mean `{near}`?")));
+                }
+            }
             for (key, value) in &entry.with {
                 if !rule.parameters.iter().any(|parameter| parameter.name == key) {
                     found.push(Diagnostic::new(format!("rule `{}` has no parameter `{key}`", rule.name)));
@@ -312,7 +324,31 @@ impl Composite {
     }
 }
 
+/// How many single letters differ between two words (Levenshtein), to name what was probably meant.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut corner = std::mem::replace(&mut row[0], i + 1);
+        for (j, to) in b.iter().enumerate() {
+            let replaced = corner + usize::from(from != *to);
+            corner = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(corner + 1);
+        }
+    }
+    row[b.len()]
+}
+
 impl Entry {
+    /// The predicates that name words of a closed set: what they are, the words, and the set.
+    fn words(&self) -> [(&'static str, &[String], Vec<&'static str>); 3] {
+        [
+            ("operation", self.op.as_ref().map_or(&[], Words::list), lrpc_ir::Op::mnemonics().collect()),
+            ("family", self.family.as_ref().map_or(&[], Words::list), lrpc_ir::Op::FAMILIES.to_vec()),
+            ("class", self.class.as_ref().map_or(&[], Words::list), lrpc_ir::Class::NAMES.to_vec()),
+        ]
+    }
+
     fn matches(&self, subject: &Subject) -> bool {
         let words = |words: &Option<Words>, word: &str| words.as_ref().is_none_or(|words| words.contains(word));
         words(&self.op, subject.op)
@@ -408,6 +444,9 @@ mod tests {
         let toml = "name='a'\ndoc='b'\n[[rule]]\nuse='Nope'\n[[rule]]\nrole='nose'\nuse='Epsilon'\nwith={x=1}\n";
         assert_eq!(Composite::from_toml(toml).unwrap_err().0.len(), 3);
         assert!(Composite::from_toml("name='a'\ndoc=''\nrules=[]").is_err());
+        let toml = "name='a'\ndoc='b'\n[[rule]]\nop=['konv']\nclass='linaer'\nuse='Epsilon'\n";
+        let error = Composite::from_toml(toml).unwrap_err().to_string();
+        assert!(error.contains("did you mean `conv`?") && error.contains("did you mean `linear`?"), "{error}");
     }
 
     #[test]

@@ -399,7 +399,8 @@ impl Walk<'_> {
                     self.to_relevance(b, value, g)?
                 }
                 (Quantity::Coefficient, Some(Arrival { carrier: Carrier::Relevance, .. })) => {
-                    return Err(Diagnostic::new(format!("what arrives at `{name}` is no coefficient")));
+                    return Err(Diagnostic::request(format!("what arrives at `{name}` is no coefficient"))
+                        .help("leave --carrier to the composite"));
                 }
                 (_, Some(arrival)) => arrival.value,
                 // The explained output does not depend on the tensor, or a rule sends nothing its way.

@@ -142,7 +142,7 @@ impl Site {
 
     fn wrong_parameter(&self, name: &str, wanted: &str, found: Option<&Parameter>) -> Diagnostic {
         let found = found.map_or("nothing".into(), ToString::to_string);
-        Diagnostic::new(format!("rule parameter `{name}` must be {wanted}, not {found}"))
+        Diagnostic::request(format!("rule parameter `{name}` must be {wanted}, not {found}"))
     }
 
     /// The site as a linear map with a weight.

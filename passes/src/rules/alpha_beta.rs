@@ -43,7 +43,7 @@ pub(super) const RULE: RuleDef =
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let (alpha, beta, eps) = (site.number("alpha")?, site.number("beta")?, site.number("eps")?);
     if (alpha - beta - 1.0).abs() > 1e-9 || beta < 0.0 {
-        return Err(Diagnostic::new(format!("α − β must be 1 with β ≥ 0, not α = {alpha}, β = {beta}")));
+        return Err(Diagnostic::request(format!("α − β must be 1 with β ≥ 0, not α = {alpha}, β = {beta}")));
     }
     let linear = site.linear(b)?;
     let bias = shares::bias_in(b, site, &linear)?;

@@ -135,7 +135,7 @@ pub(super) fn bias_in(b: &mut RelevanceBuilder, site: &Site, linear: &LinearSite
     match (site.word("bias")?, linear.bias) {
         ("include", Some(bias)) => linear.bias_like_output(b, bias).map(Some),
         ("include" | "exclude", _) => Ok(None),
-        (other, _) => Err(Diagnostic::new(format!("`bias` is `include` or `exclude`, not `{other}`"))),
+        (other, _) => Err(Diagnostic::request(format!("`bias` is `include` or `exclude`, not `{other}`"))),
     }
 }
 

@@ -41,6 +41,11 @@ pub(super) const RULE: RuleDef =
     RuleDef { name: "ZBox", doc: DOC, parameters: &[LOW, HIGH, EPS], classes: &["linear"], emit };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
+    if let (Ok(low), Ok(high)) = (site.number("low"), site.number("high"))
+        && (low.is_nan() || high.is_nan() || low > high)
+    {
+        return Err(Diagnostic::request(format!("the box from {low} to {high} is empty")));
+    }
     let linear = site.linear(b)?;
     let low = bound(b, site, &linear, "low", ReduceKind::Min)?;
     let high = bound(b, site, &linear, "high", ReduceKind::Max)?;
@@ -82,7 +87,7 @@ fn bound(b: &mut RelevanceBuilder, site: &Site, linear: &LinearSite, name: &str,
         Some(Parameter::Number(value)) => b.filled(*value, x.dtype, &one_sample),
         Some(Parameter::Numbers(values)) => {
             if x.shape.get(1) != Some(&Dim::Known(values.len() as i64)) {
-                return Err(Diagnostic::new(format!("`{name}` has {} numbers, not one per channel", values.len())));
+                return Err(Diagnostic::request(format!("`{name}` has {} numbers, not one per channel", values.len())));
             }
             let channels = b.listed(values, x.dtype)?;
             b.per_channel(channels, &one_sample, "box")
@@ -92,7 +97,7 @@ fn bound(b: &mut RelevanceBuilder, site: &Site, linear: &LinearSite, name: &str,
             let value = b.activation(linear.input)?;
             b.spread(extreme, value, &axes, "box")
         }
-        other => Err(Diagnostic::new(format!(
+        other => Err(Diagnostic::request(format!(
             "`{name}` is a number, a list or `auto`, not {}",
             other.map_or("nothing".into(), ToString::to_string)
         ))),
