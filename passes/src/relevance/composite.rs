@@ -232,10 +232,10 @@ impl Composite {
         let mut found = Vec::new();
         for entry in &self.entries {
             let Some(rule) = rules::find(&entry.r#use) else {
-                found.push(Diagnostic::new(format!(
-                    "composite `{}` uses the unknown rule `{}`",
-                    self.name, entry.r#use
-                )));
+                let near = rules::RULES.iter().min_by_key(|rule| distance(rule.name, &entry.r#use));
+                let message = format!("composite `{}` uses the unknown rule `{}`", self.name, entry.r#use);
+                let help = format!("did you mean `{}`?", near.map_or("", |rule| rule.name));
+                found.push(Diagnostic::new(message).help(help));
                 continue;
             };
             if let Some(role) = entry.role.as_deref().filter(|role| Role::from_name(role).is_none()) {
@@ -437,6 +437,13 @@ mod tests {
         assert!(error.contains("no parameter `gama`") && error.contains("eps"), "{error}");
         assert!(Composite::named("epsilonn").unwrap_err().to_string().contains("known are"));
         assert!(Composite::named("epsilon(eps=1").is_err());
+    }
+
+    #[test]
+    fn the_documented_example_reads() {
+        let document = include_str!("../../../docs/composites.md");
+        let example = document.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        assert_eq!(Composite::from_toml(example).unwrap().name, "mine");
     }
 
     #[test]
