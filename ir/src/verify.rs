@@ -190,6 +190,82 @@ mod tests {
         );
     }
 
+    /// An operation over inputs of types in which `?` stands for an element type: it is valid with `good`, and breaks
+    /// the first invariant with `bad`.
+    #[track_caller]
+    fn check_dtypes(good: &str, bad: &str, types: &[&str], operation: &str, result: &str) {
+        let operands: Vec<String> = (0..types.len()).map(|at| format!("%x{at}")).collect();
+        let inputs = operands.iter().zip(types).map(|(name, ty)| format!("input {name} : {ty}\n"));
+        let (word, attributes) = operation.split_at(operation.find(' ').unwrap_or(operation.len()));
+        let body = format!(
+            "{}forward\n  %y = {word} {}{attributes} : {result}\nresult \"y\" = %y\n",
+            inputs.collect::<String>(),
+            operands.join(", ")
+        );
+        let valid = text::parse(&format!("lrpc 1\n{}", body.replace('?', good))).unwrap();
+        verify(&valid).unwrap_or_else(|error| panic!("{error}"));
+        check_broken(1, &body.replace('?', bad));
+    }
+
+    #[test]
+    fn arithmetic_refuses_truth_values() {
+        for word in ["add", "sub", "mul", "div", "ratio", "weigh", "pow", "min", "max", "mod", "fmod", "prelu"] {
+            check_dtypes("i64", "bool", &["?[2]", "?[2]"], word, "?[2]");
+        }
+        check_dtypes("f32", "bool", &["?[2]"], "relu", "?[2]");
+    }
+
+    #[test]
+    fn logic_refuses_numbers() {
+        for word in ["and", "or", "xor"] {
+            check_dtypes("bool", "f32", &["?[2]", "?[2]"], word, "?[2]");
+            check_dtypes("bool", "i64", &["?[2]", "?[2]"], word, "?[2]");
+        }
+        check_dtypes("bool", "f32", &["?[2]"], "not", "?[2]");
+    }
+
+    #[test]
+    fn sums_refuse_truth_values() {
+        for word in ["reduce_sum", "reduce_mean", "reduce_product"] {
+            check_dtypes("f32", "bool", &["?[2, 3]"], &format!("{word} {{axes=[1]}}"), "?[2]");
+        }
+        check_dtypes("i64", "bool", &["?[2]"], "cumulative_sum {axis=0}", "?[2]");
+        check_dtypes("f32", "bool", &["?[2]", "i64[2]"], "scatter_add {axis=0}", "?[4]");
+        check_dtypes("i64", "bool", &["?[2, 3]", "?[3]"], "dot {contract=1x0}", "?[2]");
+        check_dtypes("i64", "bool", &["?[1, 1, 4]", "?[1, 1, 2]"], "conv", "?[1, 1, 3]");
+        check_dtypes("i64", "bool", &["?[1, 1, 2]", "?[1, 1, 2]"], "conv_transpose", "?[1, 1, 3]");
+    }
+
+    #[test]
+    fn windows_refuse_truth_values_and_mixed_types() {
+        check_dtypes("f32", "bool", &["?[1, 1, 4]"], "pool {kind=max, window=[2]}", "?[1, 1, 3]");
+        check_dtypes("f32", "bool", &["?[1, 1, 3]"], "pool_transpose {kind=sum, window=[2]}", "?[1, 1, 4]");
+        let mixed = ["?[1, 1, 4]", "f32[1, 1, 3]"];
+        check_dtypes("f32", "f64", &mixed, "pool_transpose {kind=max, window=[2]}", "f32[1, 1, 4]");
+        let attributes = "{mode=nearest, coordinates=asymmetric}";
+        check_dtypes("f32", "bool", &["?[1, 1, 4]"], &format!("resize {attributes}"), "?[1, 1, 8]");
+        check_dtypes("f32", "bool", &["?[1, 1, 8]"], &format!("resize_transpose {attributes}"), "?[1, 1, 4]");
+    }
+
+    #[test]
+    fn normalisations_refuse_integers_and_mixed_types() {
+        for (operation, parameters) in [
+            ("softmax {axis=1}", 0),
+            ("log_softmax {axis=1}", 0),
+            ("layer_norm {axis=1, eps=1e-5}", 2),
+            ("rms_norm {axis=1, eps=1e-5}", 1),
+            ("group_norm {groups=2, eps=1e-5}", 2),
+            ("batch_norm {eps=1e-5}", 4),
+        ] {
+            let operands = |x, parameter| [vec![x], vec![parameter; parameters]].concat();
+            check_dtypes("f32", "i64", &operands("?[2, 4]", "?[4]"), operation, "?[2, 4]");
+            check_dtypes("f32", "bool", &operands("?[2, 4]", "?[4]"), operation, "?[2, 4]");
+            if parameters > 0 {
+                check_dtypes("f32", "f64", &operands("f32[2, 4]", "?[4]"), operation, "f32[2, 4]");
+            }
+        }
+    }
+
     #[test]
     fn negative_axes_are_refused() {
         check_broken(2, "input %x : f32[-2]\nresult \"x\" = %x\n");

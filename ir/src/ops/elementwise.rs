@@ -1,6 +1,6 @@
 //! Element-wise operations: functions of one tensor, their derivatives, arithmetic of two, comparison, selection, cast.
 
-use super::{Class, arity, expect_shape};
+use super::{Class, arity, expect_numbers, expect_shape};
 use crate::attribute::{AttributeReader, Attributes};
 use crate::types::{DType, Float, TensorType};
 
@@ -11,7 +11,8 @@ pub enum Elementwise {
     Unary(Unary),
     /// `f'(x)`; at a kink the slope on the side that autograd frameworks take (0 for ReLU at 0).
     Derivative(Unary),
-    /// `f(x)/x`, the factor by which a coefficient passes an activation (RULES.md section 5); `f'(0)` where `x = 0`.
+    /// `f(x)/x`, the factor by which a coefficient passes an activation (docs/rule-book.md section 5); `f'(0)` where
+    /// `x = 0`.
     Secant(Unary),
     /// `f(a, b)`.
     Binary(Binary),
@@ -101,11 +102,11 @@ pub enum Function {
     Scale,
     /// `x + p`.
     Shift,
-    /// `a⁺ = max(a, 0)` (RULES.md section 1).
+    /// `a⁺ = max(a, 0)` (docs/rule-book.md section 1).
     Positive,
-    /// `a⁻ = min(a, 0)` (RULES.md section 1).
+    /// `a⁻ = min(a, 0)` (docs/rule-book.md section 1).
     Negative,
-    /// `S(z) = z + p·sg(z)`, `sg(0) = +1` (RULES.md section 1).
+    /// `S(z) = z + p·sg(z)`, `sg(0) = +1` (docs/rule-book.md section 1).
     Stabilise,
     /// `p·sg(z)`: what [`Function::Stabilise`] adds.
     Stabiliser,
@@ -267,8 +268,8 @@ pub enum Binary {
     Div,
     /// `a / b`, and 0 where `b = 0`.
     Ratio,
-    /// `a · b`, and 0 where `b = 0`, whatever `a` is: a coefficient of zero carries no relevance (ARCHITECTURE.md
-    /// section 3).
+    /// `a · b`, and 0 where `b = 0`, whatever `a` is: a coefficient of zero carries no relevance (docs/rule-book.md
+    /// section 2).
     Weigh,
     /// `a ^ b`.
     Pow,
@@ -409,11 +410,17 @@ impl Elementwise {
             }
             Elementwise::Unary(_) | Elementwise::Derivative(_) | Elementwise::Secant(_) => {
                 let [x] = arity(operands)?;
-                if x.dtype == DType::Bool { Err("takes numbers, not bool".into()) } else { Ok(x.clone()) }
+                expect_numbers(x).map(|()| x.clone())
             }
-            Elementwise::Binary(_) => {
+            Elementwise::Binary(binary) => {
                 let [a, b] = arity(operands)?;
-                same_type(a, b).map(|()| a.clone())
+                same_type(a, b)?;
+                match (binary, a.dtype) {
+                    (Binary::And | Binary::Or | Binary::Xor, DType::Bool) => {}
+                    (Binary::And | Binary::Or | Binary::Xor, other) => return Err(format!("takes bool, not {other}")),
+                    _ => expect_numbers(a)?,
+                }
+                Ok(a.clone())
             }
             Elementwise::Compare(_) => {
                 let [a, b] = arity(operands)?;

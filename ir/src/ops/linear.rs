@@ -1,6 +1,6 @@
 //! Contraction and convolution.
 
-use super::{Class, expect_shape, map_all, spatial_of};
+use super::{Class, expect_numbers, expect_shape, map_all, spatial_of};
 use crate::attribute::{AttributeReader, Attributes};
 use crate::dim::{Dim, DimError};
 use crate::types::TensorType;
@@ -193,6 +193,7 @@ impl Linear {
             [x, weight, bias] => (x, weight, Some(bias)),
             _ => return Err(format!("takes 2 or 3 operands, not {}", operands.len())),
         };
+        expect_numbers(x)?;
         let result = match self {
             Linear::Dot(dot) => dot.infer(x, weight)?,
             Linear::Conv(geometry) => geometry.infer_conv(x, weight)?,

@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 
 use crate::attribute::{AttributeReader, Attributes};
 use crate::dim::{Dim, DimError};
-use crate::types::TensorType;
+use crate::types::{DType, TensorType};
 
 pub use control::Control;
 pub use elementwise::{Binary, Compare, Elementwise, Function, Unary};
@@ -311,6 +311,16 @@ fn arity<'a, const N: usize>(operands: &[&'a TensorType]) -> Result<[&'a TensorT
 /// Checks that the operand has exactly this shape.
 fn expect_shape(what: &str, found: &[Dim], wanted: &[Dim]) -> Result<(), String> {
     if found == wanted { Ok(()) } else { Err(format!("{what} has shape {found:?}, expected {wanted:?}")) }
+}
+
+/// Checks that elements are numbers, as arithmetic needs them.
+fn expect_numbers(x: &TensorType) -> Result<(), String> {
+    if x.dtype == DType::Bool { Err("takes numbers, not bool".into()) } else { Ok(()) }
+}
+
+/// Checks that elements are floating-point numbers.
+fn expect_floats(x: &TensorType) -> Result<(), String> {
+    if x.dtype.is_float() { Ok(()) } else { Err(format!("takes floating-point numbers, not {}", x.dtype)) }
 }
 
 /// Checks that `axis` exists.

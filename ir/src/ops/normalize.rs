@@ -1,6 +1,6 @@
 //! Softmax and normalisations, which LRP treats as one thing each.
 
-use super::{Class, arity, expect_axis, expect_shape};
+use super::{Class, arity, expect_axis, expect_floats, expect_shape};
 use crate::attribute::{AttributeReader, Attributes};
 use crate::dim::Dim;
 use crate::types::{Float, TensorType};
@@ -94,6 +94,7 @@ impl Normalize {
 
     pub(super) fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, String> {
         let (x, parameters) = operands.split_first().ok_or("takes at least one operand")?;
+        expect_floats(x)?;
         let expected = match self {
             Normalize::Softmax { axis } | Normalize::LogSoftmax { axis } => {
                 let [x] = arity(operands)?;
@@ -116,6 +117,9 @@ impl Normalize {
         };
         for parameter in parameters {
             expect_shape("a parameter", &parameter.shape, shape)?;
+            if parameter.dtype != x.dtype {
+                return Err(format!("a parameter is {}, not {}", parameter.dtype, x.dtype));
+            }
         }
         if let (Normalize::GroupNorm { groups: Dim::Known(groups), .. }, Some(Dim::Known(channels))) =
             (self, x.shape.get(1))

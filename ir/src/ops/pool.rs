@@ -1,6 +1,6 @@
 //! Sliding windows and interpolation, with their adjoints.
 
-use super::{Class, arity, expect_shape, map_all, spatial_of};
+use super::{Class, arity, expect_numbers, expect_shape, map_all, spatial_of};
 use crate::attribute::{AttributeReader, Attributes};
 use crate::dim::{Dim, DimError};
 use crate::types::{Float, TensorType};
@@ -168,6 +168,7 @@ impl Window {
     }
 
     fn infer(&self, x: &TensorType) -> Result<TensorType, String> {
+        expect_numbers(x)?;
         let axes = self.spatial.len();
         let counts =
             [self.size.len(), self.strides.len(), self.pads.len(), self.pads_after.len(), self.dilations.len()];
@@ -219,6 +220,7 @@ impl Resize {
     }
 
     fn infer(&self, x: &TensorType) -> Result<TensorType, String> {
+        expect_numbers(x)?;
         let axes = self.spatial.len();
         if x.rank() != axes + 2 || !(self.scales.is_empty() || self.scales.len() == axes) {
             return Err(format!("needs a size (and a scale) for each spatial axis of {x}"));
@@ -273,6 +275,9 @@ impl Pool {
         match self {
             Pool::WindowTranspose(PoolKind::Max, window) => {
                 let [x, cotangent] = arity(operands)?;
+                if x.dtype != cotangent.dtype {
+                    return Err(format!("the forward operand is {}, not {}", x.dtype, cotangent.dtype));
+                }
                 window.infer(cotangent)?;
                 let result = spatial_result(cotangent, &window.spatial);
                 expect_shape("the forward operand", &x.shape, &result.shape)?;

@@ -1,6 +1,6 @@
 //! Reductions over axes.
 
-use super::{Class, arity, expect_axes};
+use super::{Class, arity, expect_axes, expect_numbers};
 use crate::attribute::{AttributeReader, Attributes};
 use crate::dim::Dim;
 use crate::types::TensorType;
@@ -62,6 +62,10 @@ impl Reduce {
     pub(super) fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, String> {
         let [x] = arity(operands)?;
         expect_axes(&self.axes, x.rank())?;
+        // The largest and the smallest of truth values are "any" and "all"; their sum means nothing.
+        if !matches!(self.kind, ReduceKind::Max | ReduceKind::Min) {
+            expect_numbers(x)?;
+        }
         let mut shape = Vec::with_capacity(x.rank());
         for (axis, dim) in x.shape.iter().enumerate() {
             match (self.axes.contains(&axis), self.keep) {

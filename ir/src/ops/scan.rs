@@ -1,6 +1,6 @@
 //! Cumulative operations.
 
-use super::{arity, expect_axis};
+use super::{arity, expect_axis, expect_numbers};
 use crate::attribute::{AttributeReader, Attributes};
 use crate::types::TensorType;
 
@@ -45,6 +45,7 @@ impl Scan {
     pub(super) fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, String> {
         let Scan::CumulativeSum { axis, .. } = self;
         let [x] = arity(operands)?;
-        expect_axis(*axis, x.rank()).map(|()| x.clone())
+        expect_axis(*axis, x.rank())?;
+        expect_numbers(x).map(|()| x.clone())
     }
 }

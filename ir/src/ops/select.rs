@@ -1,6 +1,6 @@
 //! Choice of elements by index or by value.
 
-use super::{Class, arity, expect_axis};
+use super::{Class, arity, expect_axis, expect_numbers};
 use crate::attribute::{AttributeReader, Attributes};
 use crate::dim::{Dim, DimError};
 use crate::types::{DType, TensorType};
@@ -98,6 +98,7 @@ impl Select {
             Select::ScatterAdd { axis, size } => {
                 let [x, index] = arity(operands)?;
                 expect_index(index)?;
+                expect_numbers(x)?;
                 let end = axis + index.rank();
                 if x.shape.get(*axis..end) != Some(index.shape.as_slice()) {
                     return Err(format!("axes {axis}..{end} of {x} are not those of the index {index}"));
