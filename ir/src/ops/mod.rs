@@ -341,7 +341,7 @@ fn expect_steps(strides: &[i64], dilations: &[i64], pads: &[Dim]) -> Result<(), 
         return Err(format!("stride and dilation must lie between 1 and {far}"));
     }
     match pads.iter().find(|pad| pad.known().is_some_and(|pad| !(-far..=far).contains(&pad))) {
-        Some(pad) => Err(format!("a pad of {pad} leaves 31 bits")),
+        Some(pad) => Err(format!("a window that spans {pad} places leaves 31 bits")),
         None => Ok(()),
     }
 }

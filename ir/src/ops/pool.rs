@@ -175,7 +175,8 @@ impl Window {
         if x.rank() != axes + 2 || counts.iter().any(|&count| count != axes) {
             return Err(format!("needs window, stride, pad and dilation for each spatial axis of {x}"));
         }
-        super::expect_steps(&self.strides, &self.dilations, &self.pads)?;
+        let places: Vec<Dim> = [&self.pads, &self.pads_after, &self.size].into_iter().flatten().cloned().collect();
+        super::expect_steps(&self.strides, &self.dilations, &places)?;
         Ok(spatial_result(x, &self.spatial))
     }
 
