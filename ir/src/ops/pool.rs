@@ -176,6 +176,7 @@ impl Window {
             return Err(format!("needs window, stride, pad and dilation for each spatial axis of {x}"));
         }
         super::expect_steps(&self.strides, &self.dilations, &self.pads)?;
+        super::expect_steps(&[], &[], &self.pads_after)?;
         Ok(spatial_result(x, &self.spatial))
     }
 
