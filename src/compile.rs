@@ -5,12 +5,12 @@ use std::path::{Component, Path, PathBuf};
 use lrpc_ir::{Diagnostic, Diagnostics, Graph, Value, text};
 use lrpc_passes::compile::{self, Report};
 use lrpc_passes::manager::PassDef;
+use lrpc_passes::names::matches;
 use lrpc_passes::relevance::composite::Composite;
 use lrpc_passes::relevance::site::Carrier;
 
 use crate::data::{DataError, write_atomically};
 use crate::error::Error;
-use crate::names::matches;
 use crate::onnx::{self, ImportOptions, Imported, Limits, ModelFile};
 
 /// The largest composite file that is read, in bytes.

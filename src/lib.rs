@@ -19,7 +19,6 @@ pub mod graph_file;
 pub mod inputs;
 pub mod machine;
 pub mod manifest;
-pub mod names;
 pub mod onnx;
 pub mod render;
 pub mod session;

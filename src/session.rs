@@ -73,6 +73,7 @@ pub struct Session<'w> {
     weights: &'w ModelWeights,
     options: RunOptions,
     seeds: Vec<(String, bool)>,
+    relevance: BTreeSet<String>,
     plans: BTreeMap<PlanKey, Arc<Plan>>,
     current: Option<(PlanKey, Executor<'w>)>,
 }
@@ -81,12 +82,13 @@ impl<'w> Session<'w> {
     /// A session over `graph`.
     pub fn new(graph: &Graph, weights: &'w ModelWeights, options: RunOptions) -> Session<'w> {
         let mut graph = graph.clone();
+        let relevance = relevance_results(&graph);
         let seeds = add_seed_results(&mut graph);
         let mut options = options;
         if let Wanted::Matching(patterns) = &mut options.wanted {
             patterns.push(format!("{SEED}*"));
         }
-        Session { graph, weights, options, seeds, plans: BTreeMap::new(), current: None }
+        Session { graph, weights, options, seeds, relevance, plans: BTreeMap::new(), current: None }
     }
 
     /// Runs the graph on `inputs` by ONNX name. `dims` are sizes of symbols that no input tells; `progress` is called
@@ -125,7 +127,7 @@ impl<'w> Session<'w> {
                 seeds.push(SeedTotal { name: name.clone(), is_coefficient: *is_coefficient, sum });
             }
         }
-        let relevance = outcome.results.iter().filter(|(name, _)| is_relevance(name));
+        let relevance = outcome.results.iter().filter(|(name, _)| self.relevance.contains(*name));
         let arrived = relevance.map(|(name, tensor)| (name.clone(), tensor.to_f64().iter().sum())).collect();
         let mut results = BTreeMap::new();
         for (name, tensor) in &outcome.results {
@@ -173,9 +175,15 @@ impl RunOutcome {
     }
 }
 
-/// Whether a result of that name is relevance: `relevance/x`, or behind the names of composite and target.
-pub fn is_relevance(name: &str) -> bool {
-    name.split('/').take(3).any(|part| part == "relevance")
+/// Names of the results that are relevance or a coefficient: `relevance/x`, or behind the names of composite and
+/// target. An output of the model may be called `relevance` too, but it is no value of the relevance region.
+fn relevance_results(graph: &Graph) -> BTreeSet<String> {
+    let is_relevance = |result: &&GraphResult| {
+        let named = result.name.starts_with("relevance/") || result.name.contains("/relevance/");
+        let made = graph.node(result.value.node).region == Region::Relevance;
+        named && (made || !result.name.starts_with("output/"))
+    };
+    graph.results.iter().filter(is_relevance).map(|result| result.name.clone()).collect()
 }
 
 /// Adds the values that start at the outputs to the results; their names, and whether they are coefficients.
@@ -252,6 +260,20 @@ mod tests {
         assert!(!first.results.keys().any(|name| name.starts_with(SEED)));
         assert_eq!(first.seeds.len(), 1);
         assert!(first.seeds.iter().all(|seed| seed.name == "R.logits" && !seed.is_coefficient));
+    }
+
+    #[test]
+    fn an_output_called_relevance_is_none() {
+        let results = ["output/relevance", "output/a/relevance/b"].map(|name| format!("result {name:?} = %y\n"));
+        let relevance = ["relevance/x", "output/relevance/x"].map(|name| format!("result {name:?} = %r\n"));
+        let graph = lrpc_ir::text::parse(&format!(
+            "lrpc 1\ninput %x : f32[2]\nforward\n  %y = relu %x : f32[2]\n\
+             relevance\n  %r = promise %y : f32[2]\n{}{}",
+            results.concat(),
+            relevance.concat()
+        ));
+        let found = relevance_results(&graph.unwrap());
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), ["output/relevance/x", "relevance/x"]);
     }
 
     #[test]

@@ -76,7 +76,7 @@ fn check_ledger(model: &Path, rules: &str, outcome: &RunOutcome, tolerance: f64)
 fn operators_equal_onnxruntime_and_the_f64_evaluation() {
     let mut count = 0;
     for model in models(false) {
-        // What has no gradient is run for its outputs alone.
+        // Operators are run for their outputs alone; whether relevance passes them is a question of its own.
         let path = model.join("model.onnx");
         for (precision, file, tolerance) in
             [(Precision::F32, "outputs.npz", 1e-5), (Precision::F64, "outputs_f64.npz", 1e-10)]

@@ -66,28 +66,41 @@ fn every_graph_in_a_snapshot_reads_back_as_itself() {
     assert!(count > 30, "only {count} graphs");
 }
 
+/// The calls that compare with a snapshot; their first argument is the snapshot's name.
+const SNAPSHOT_CALLS: [&str; 3] = ["check_rule(", "check_pass(", "check_plan("];
+
+/// The names of snapshots that a source file's tests compare with. Code before the tests names none.
+fn tested_snapshots(source: &Path) -> Vec<String> {
+    let text = read(source);
+    let is_test = source.strip_prefix(root()).unwrap().components().any(|part| part.as_os_str() == "tests");
+    let tests = if is_test { Some(text.as_str()) } else { text.split_once("#[cfg(test)]").map(|(_, tests)| tests) };
+    let calls = SNAPSHOT_CALLS.iter().flat_map(|call| tests.unwrap_or_default().split(call).skip(1));
+    let first_literal =
+        |arguments: &str| arguments.trim_start().strip_prefix('"')?.split('"').next().map(str::to_string);
+    calls.filter_map(first_literal).collect()
+}
+
+fn snapshots() -> Vec<(PathBuf, String)> {
+    let named = |path: PathBuf| (path.clone(), path.file_stem().unwrap().to_str().unwrap().to_string());
+    files("snapshots", "snap").into_iter().map(named).collect()
+}
+
 #[test]
 fn every_snapshot_is_named_by_a_test() {
-    let code: String = sources().iter().map(|path| read(path)).collect();
-    for path in files("snapshots", "snap") {
-        let case = path.file_stem().unwrap().to_str().unwrap();
-        assert!(code.contains(&format!("\"{case}\"")), "no test names {}", path.display());
+    let tested: Vec<String> = sources().iter().flat_map(|path| tested_snapshots(path)).collect();
+    for (path, case) in snapshots() {
+        assert!(tested.contains(&case), "no test compares with {}", path.display());
     }
 }
 
 #[test]
 fn every_rule_and_pass_has_a_snapshot() {
-    let names: Vec<String> = files("snapshots", "snap").iter().map(|path| path.display().to_string()).collect();
+    let snapshots: Vec<String> = snapshots().into_iter().map(|(_, case)| case).collect();
     let tested = |folder: &str, except: &[&str]| {
         for path in files(folder, "rs") {
-            let stem = path.file_stem().unwrap().to_str().unwrap().to_string();
-            let snapshot =
-                |name: &String| name.contains(&format!("/{stem}")) || (stem == "epsilon" && name.contains("epsilon_"));
-            assert!(
-                except.contains(&stem.as_str()) || names.iter().any(snapshot),
-                "no snapshot for {}",
-                path.display()
-            );
+            let stem = path.file_stem().unwrap().to_str().unwrap();
+            let has_one = tested_snapshots(&path).iter().any(|case| snapshots.contains(case));
+            assert!(except.contains(&stem) || has_one, "no test of {} compares with a snapshot", path.display());
         }
     };
     tested("passes/src/rules", &["mod", "shares"]);
@@ -132,6 +145,31 @@ fn files_stay_readable() {
         let code = text.split("#[cfg(test)]").next().unwrap_or_default().lines().count();
         assert!(code <= 700, "{} has {code} lines", path.display());
     }
+}
+
+/// The words of a text that name Markdown files.
+fn documents(text: &str) -> impl Iterator<Item = &str> {
+    let is_path = |c: char| c.is_alphanumeric() || "-_./".contains(c);
+    text.split(move |c| !is_path(c))
+        .map(|word| word.trim_end_matches('.'))
+        .filter(|word| word.strip_suffix(".md").is_some_and(|stem| !stem.is_empty()))
+}
+
+#[test]
+fn documents_that_are_mentioned_exist() {
+    let (mut count, mut missing) = (0, Vec::new());
+    let prose = ["docs", "examples", "tests"].iter().flat_map(|folder| files(folder, "md"));
+    for path in sources().into_iter().chain(prose).chain([root().join("README.md")]) {
+        for document in documents(&read(&path)) {
+            let beside = path.parent().is_some_and(|folder| folder.join(document).exists());
+            if !beside && !root().join(document).exists() {
+                missing.push(format!("{} mentions {document}", path.display()));
+            }
+            count += 1;
+        }
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+    assert!(count > 10, "only {count} mentions");
 }
 
 #[test]

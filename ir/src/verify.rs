@@ -248,6 +248,19 @@ mod tests {
     }
 
     #[test]
+    fn windows_stay_within_31_bits() {
+        for attributes in [
+            "kind=sum, window=[2], stride=[1099511627776]",
+            "kind=sum, window=[2], dilation=[1099511627776]",
+            "kind=sum, window=[2], pad=[1099511627776]",
+            "kind=average_with_padding, window=[2], pad_after=[1099511627776]",
+        ] {
+            let line = format!("%y = pool %x {{{attributes}}} : f32[1, 1, 3]");
+            check_broken(1, &format!("input %x : f32[1, 1, 4]\nforward\n  {line}\nresult \"y\" = %y\n"));
+        }
+    }
+
+    #[test]
     fn normalisations_refuse_integers_and_mixed_types() {
         for (operation, parameters) in [
             ("softmax {axis=1}", 0),

@@ -16,7 +16,7 @@ use crate::relevance::{self, Application, Request, Survey};
 /// What to compile.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The composites; empty means the default for the graph (RULES.md section 6).
+    /// The composites; empty means the default for the graph (docs/rule-book.md section 6).
     pub composites: Vec<Composite>,
     /// The targets as text; empty means the largest element of each row of the first floating-point output.
     pub targets: Vec<String>,

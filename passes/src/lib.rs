@@ -14,6 +14,7 @@ pub mod bind;
 pub mod canonicalise;
 pub mod compile;
 pub mod manager;
+pub mod names;
 pub mod relevance;
 pub mod rules;
 #[cfg(test)]

@@ -68,10 +68,8 @@ fn divide_by(b: &mut RelevanceBuilder, x: Value, count: &Dim) -> Built<Value> {
     if let Dim::Known(count) = count {
         return b.scale(x, 1.0 / (*count as f64), "t");
     }
-    // The mean of a tensor of `count` ones along a new axis, scaled by sum: 1/count as mean of a one-hot row.
+    // A row with one 1 among `count` elements has the mean 1/count.
     let ty = b.ty(x);
-    let mut long = ty.shape.clone();
-    long.push(count.clone());
     let index = Op::Source(lrpc_ir::ops::Source::Constant(lrpc_ir::ops::Literal::filled(
         lrpc_ir::TensorType::new(lrpc_ir::DType::I64, Vec::new()),
         0.0,

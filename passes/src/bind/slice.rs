@@ -7,6 +7,7 @@ use lrpc_ir::graph::GraphResult;
 use lrpc_ir::{Diagnostic, Graph};
 
 use super::{Request, Wanted};
+use crate::names::matches;
 
 /// The graph with the wanted results alone.
 pub(super) fn slice(graph: &Graph, request: &Request) -> Result<Graph, Diagnostic> {
@@ -37,55 +38,4 @@ fn wanted_results(graph: &Graph, wanted: &Wanted) -> Result<Vec<GraphResult>, Di
     }
     let is_wanted = |result: &&GraphResult| patterns.iter().any(|pattern| matches(pattern, &result.name));
     Ok(graph.results.iter().filter(is_wanted).cloned().collect())
-}
-
-/// Whether `name` matches `pattern`: `*` stands for any characters, `?` for one.
-fn matches(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
-    // After a mismatch the last star takes one character more: linear in practice, quadratic at worst.
-    let (mut at, mut place) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while place < name.len() {
-        match pattern.get(at) {
-            Some('*') => {
-                star = Some((at, place));
-                at += 1;
-            }
-            Some(&c) if c == '?' || c == name[place] => {
-                at += 1;
-                place += 1;
-            }
-            _ => match star {
-                Some((star_at, taken)) => {
-                    star = Some((star_at, taken + 1));
-                    at = star_at + 1;
-                    place = taken + 1;
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[at..].iter().all(|&c| c == '*')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::matches;
-
-    #[test]
-    fn patterns_match_whole_names() {
-        for (pattern, name, expected) in [
-            ("relevance/*", "relevance/x", true),
-            ("relevance/*", "output/x", false),
-            ("*", "", true),
-            ("?", "", false),
-            ("*/x?", "relevance/x1", true),
-            ("a*b*c", "a-b-b-c", true),
-            ("a*b", "a-b-c", false),
-            ("output/y", "output/y", true),
-            ("output/y", "output/yy", false),
-        ] {
-            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
-        }
-    }
 }

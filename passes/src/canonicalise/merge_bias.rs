@@ -1,4 +1,4 @@
-//! Merges the addition of a constant into the linear map before it: one linear map with bias (RULES.md section 7).
+//! Merges the addition of a constant into the linear map before it: one linear map with bias (docs/rule-book.md section 7).
 //!
 //! Before: `%z = dot %x, @w`, `%c = broadcast @b`, `%y = add %z, %c`. After: `%y = dot %x, @w, @b`.
 

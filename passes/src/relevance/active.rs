@@ -1,4 +1,4 @@
-//! Which values are active, and which nodes relevance passes (RULES.md section 1).
+//! Which values are active, and which nodes relevance passes (docs/rule-book.md section 1).
 
 use std::collections::HashSet;
 

@@ -198,7 +198,7 @@ impl<'a> RelevanceBuilder<'a> {
         self.unary(Unary::plain(Function::Abs), x, hint)
     }
 
-    /// `R / S(z)` with `S(z) = z + ε·sg(z)` (RULES.md section 1); `R/z` with `R/0 = 0` for ε = 0.
+    /// `R / S(z)` with `S(z) = z + ε·sg(z)` (docs/rule-book.md section 1); `R/z` with `R/0 = 0` for ε = 0.
     ///
     /// The stabiliser's share `ε·sg(z)/S(z)·R` is booked as absorbed; for ε = 0 it is `R` where `z = 0`.
     pub fn quotient(&mut self, relevance: Value, z: Value, eps: f64, hint: &str) -> Built<Value> {

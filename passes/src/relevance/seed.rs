@@ -1,4 +1,4 @@
-//! Seeds: which output elements are explained (RULES.md section 7).
+//! Seeds: which output elements are explained (docs/rule-book.md section 7).
 //!
 //! A target's structure (output, sliced rows, sums and contrasts) is fixed when compiling. The index within a row is an
 //! `i64` input of the graph whose default is a literal or an argmax, so that one graph serves every class.

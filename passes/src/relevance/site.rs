@@ -10,7 +10,7 @@ use super::builder::{Built, RelevanceBuilder};
 use super::composite::Parameter;
 use crate::adjoint;
 
-/// How relevance travels (RULES.md section 2).
+/// How relevance travels (docs/rule-book.md section 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Carrier {
     /// As `R`.

@@ -24,7 +24,7 @@ Reshape, transpose, slice, pad, concat, broadcast, gather, cast.
 None.
 
 # Reference
-RULES.md section 5, movement.
+docs/rule-book.md section 5, movement.
 
 # Example graph
 %R.x.y = slice %R.y {start=[0, 8]}

@@ -1,7 +1,7 @@
 //! What the rules for linear maps have in common: the positive and negative contributions, and the bias policy.
 //!
 //! With `c_ij = x_i·w_ij`: `z₀ = Σ c`, `P = Σ c⁺`, `N = Σ c⁻`, `A = Σ |c|`, so that `P = (A + z₀)/2` and
-//! `N = (z₀ − A)/2` (RULES.md section 1): one product more than the forward gives both.
+//! `N = (z₀ − A)/2` (docs/rule-book.md section 1): one product more than the forward gives both.
 
 use std::collections::HashSet;
 
@@ -12,7 +12,7 @@ use lrpc_ir::{Absorbed, Diagnostic};
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::site::{LinearSite, Site};
 
-/// Below this many contributions per output, `(A ± z₀)/2` cancels in f32 (RULES.md section 3): clamps are used.
+/// Below this many contributions per output, `(A ± z₀)/2` cancels in f32 (docs/rule-book.md section 3): clamps are used.
 const FEW_CONTRIBUTIONS: i64 = 32;
 
 /// Which contributions.

@@ -23,7 +23,7 @@ Max pooling, maxima and minima, where.
 None.
 
 # Reference
-Montavon et al. 2019, section 10.3; RULES.md section 4.
+Montavon et al. 2019, section 10.3; docs/rule-book.md section 4.
 
 # Example graph
 %R.x.y = pool_transpose %p.x, %R.y {kind=max, window=[2, 2], stride=2}

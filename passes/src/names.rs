@@ -41,6 +41,10 @@ mod tests {
             ("", "", true),
             ("*", "", true),
             ("x", "xx", false),
+            ("relevance/*", "relevance/x", true),
+            ("relevance/*", "output/x", false),
+            ("?", "", false),
+            ("*/x?", "relevance/x1", true),
         ] {
             assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
         }
