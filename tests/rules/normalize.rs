@@ -90,7 +90,7 @@ pub fn attn_softmax() {
     for seed in 0..CASES {
         let random = &mut Random::new(seed);
         let shape = vec![random.within(1, 3), random.within(2, 5), random.within(1, 3)];
-        let axis = random.below(3) as usize;
+        let axis = random.below(3);
         let is_log = random.below(2) == 0;
         let x = random.tensor(&shape, Style::Fine);
         let op = if is_log { "log_softmax" } else { "softmax" };
