@@ -121,12 +121,12 @@ impl<'w> Session<'w> {
         let mut seeds = Vec::new();
         for (name, is_coefficient) in &self.seeds {
             if let Some(tensor) = outcome.results.remove(&format!("{SEED}{name}")) {
-                let sum = tensor.to_f64().iter().sum();
+                let sum = total(&tensor.to_f64());
                 seeds.push(SeedTotal { name: name.clone(), is_coefficient: *is_coefficient, sum });
             }
         }
         let relevance = outcome.results.iter().filter(|(name, _)| is_relevance(name));
-        let arrived = relevance.map(|(name, tensor)| (name.clone(), tensor.to_f64().iter().sum())).collect();
+        let arrived = relevance.map(|(name, tensor)| (name.clone(), total(&tensor.to_f64()))).collect();
         let mut results = BTreeMap::new();
         for (name, tensor) in &outcome.results {
             let tensor = to_data(tensor).map_err(|error| {
@@ -171,6 +171,11 @@ impl RunOutcome {
             notes: Vec::new(),
         }
     }
+}
+
+/// The sum; that of nothing is zero, where [`Iterator::sum`] gives −0.
+fn total(values: &[f64]) -> f64 {
+    values.iter().fold(0.0, |sum, value| sum + value)
 }
 
 /// Whether a result of that name is relevance: `relevance/x`, or behind the names of composite and target.

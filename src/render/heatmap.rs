@@ -3,6 +3,7 @@
 //! Relevance is summed over channels. The scale is symmetric, so that zero is always white; a pixel of the input is a
 //! square of whole pixels in the picture, never smoothed, since relevance is a number for each pixel of the input.
 
+use std::io::{self, Cursor};
 use std::path::Path;
 
 use ::image::{ImageFormat, Rgb, RgbImage};
@@ -123,12 +124,18 @@ pub fn render_heatmap(
 /// # Errors
 /// The file cannot be written.
 pub fn write_png(path: &Path, picture: &RgbImage) -> Result<(), DataError> {
-    write_atomically(path, |mut writer| {
-        picture.write_to(&mut writer, ImageFormat::Png).map_err(|error| match error {
-            ::image::ImageError::IoError(error) => error,
-            other => std::io::Error::other(other),
-        })
-    })
+    let bytes = png_bytes(picture).map_err(|source| DataError::Write { path: path.to_path_buf(), source })?;
+    write_atomically(path, |writer| writer.write_all(&bytes))
+}
+
+/// `picture` as a PNG file.
+///
+/// # Errors
+/// The picture has no pixels.
+pub fn png_bytes(picture: &RgbImage) -> io::Result<Vec<u8>> {
+    let mut bytes = Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, ImageFormat::Png).map_err(io::Error::other)?;
+    Ok(bytes.into_inner())
 }
 
 /// One relevance for each pixel, row by row.
