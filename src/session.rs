@@ -260,6 +260,11 @@ mod tests {
     }
 
     #[test]
+    fn nothing_sums_to_zero() {
+        assert!(total(&[]).is_sign_positive() && total(&[1.0, 2.0]) == 3.0);
+    }
+
+    #[test]
     fn coefficients_are_told_from_relevance() {
         let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/mnist/mnist_cnn.onnx");
         let rules = vec!["epsilon".into(), "gradient".into()];

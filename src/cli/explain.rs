@@ -309,7 +309,8 @@ impl Story {
         if self.is_gradient || lost.abs() <= 0.5 * seed.abs() {
             return None;
         }
-        let absorbed: Vec<String> = self.absorbed.iter().map(|(kind, sum)| format!("by {kind} {sum:.4}")).collect();
+        let absorbed: Vec<String> =
+            self.absorbed.iter().map(|(kind, sum)| format!("by {kind} {}", number(*sum))).collect();
         let absorbed = if absorbed.is_empty() { "nothing".into() } else { absorbed.join(", ") };
         Some(format!("{lost:.4} of {seed:.4} did not arrive; absorbed: {absorbed}"))
     }

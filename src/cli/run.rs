@@ -198,6 +198,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn zero_has_no_sign() {
+        assert_eq!([number(-0.0), number(0.0), number(-1.0)], ["0.000000", "0.000000", "-1.000000"]);
+    }
+
+    #[test]
     fn npy_cannot_hold_results() {
         assert_eq!(file_format(Path::new("a.npy")).unwrap_err().status(), Status::Usage);
         assert_eq!(file_format(Path::new("a.csv")).unwrap_err().status(), Status::Usage);

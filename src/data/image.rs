@@ -151,6 +151,9 @@ pub fn read_image(path: &Path, preprocess: &Preprocess) -> Result<LoadedImage, D
     };
     let picture = fit(picture, preprocess).map_err(impossible)?;
     let tensor = to_tensor(&picture, preprocess).map_err(|error| malformed(path, error.to_string()))?;
+    if tensor.first_non_finite().is_some() {
+        return Err(impossible("scale, mean and std make its pixels infinite in single precision".into()));
+    }
     Ok(LoadedImage { tensor, picture })
 }
 
@@ -338,10 +341,13 @@ mod tests {
     }
 
     #[test]
-    fn an_image_of_the_right_size_is_not_touched() {
-        let preprocess =
-            Preprocess { resize: Resize::ShortSide(99), ..Preprocess::new(Channels::Colour, Some((1, 2))) };
+    fn an_image_of_the_right_size_is_touched_only_when_asked() {
+        let preprocess = Preprocess { resize: Resize::ShortSide(1), ..Preprocess::new(Channels::Colour, Some((1, 2))) };
         assert_eq!(load(&two_pixels(), &preprocess).unwrap().picture, two_pixels());
+        let exact = Preprocess::new(Channels::Colour, Some((1, 2)));
+        assert_eq!(load(&two_pixels(), &exact).unwrap().picture, two_pixels());
+        let larger = Preprocess { resize: Resize::ShortSide(99), ..exact };
+        assert_ne!(load(&two_pixels(), &larger).unwrap().picture, two_pixels());
     }
 
     #[test]

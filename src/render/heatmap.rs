@@ -72,7 +72,7 @@ pub enum HeatmapError {
         height: u32,
     },
     /// A relevance is NaN or infinite.
-    #[error("relevance {index:?} is {value}; there is no colour for it")]
+    #[error("relevance {index:?} is {}; there is no colour for it", if value.is_nan() { "NaN" } else { "infinite" })]
     NonFinite {
         /// Position along each axis.
         index: Vec<usize>,
@@ -389,6 +389,8 @@ mod tests {
         let mut values = [0.0; 6];
         values[4] = f32::NAN;
         assert_eq!(refused(tensor(&[2, 3], &values)).to_string(), "relevance [1, 1] is NaN; there is no colour for it");
+        values[4] = f32::INFINITY;
+        assert!(refused(tensor(&[2, 3], &values)).to_string().starts_with("relevance [1, 1] is infinite"));
         let huge = Tensor::from_slice(&[2, 2, 3], &[f64::MAX; 12]).unwrap();
         assert_eq!(refused(huge), HeatmapError::Overflow);
         assert!(matches!(

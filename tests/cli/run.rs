@@ -75,14 +75,6 @@ fn more_threads_than_are_of_use_are_not_started() {
 }
 
 #[test]
-fn nothing_sums_to_zero() {
-    let place = Place::compiled(&[]);
-    place.write("x.npz", &[("input", digits(&[]))]);
-    let answer = place.run(&[]).good();
-    assert!(answer.stderr.contains(" 0.000000") && !answer.stderr.contains("-0.0"), "{}", answer.stderr);
-}
-
-#[test]
 fn models_are_told_from_graphs() {
     let place = Place::new();
     let model = mnist();
