@@ -11,7 +11,8 @@ use lrpc_passes::relevance::site::Carrier;
 
 use crate::data::{DataError, write_atomically};
 use crate::error::Error;
-use crate::onnx::{self, ImportOptions, Imported, Limits, ModelFile};
+use crate::graph_file::looks_like_graph;
+use crate::onnx::{self, ImportError, ImportOptions, Imported, Limits, ModelFile};
 
 /// The largest composite file that is read, in bytes.
 const MAX_COMPOSITE_BYTES: u64 = 1 << 20;
@@ -67,7 +68,7 @@ pub fn compile_observed(
     observe: &mut dyn FnMut(&PassDef, &Graph),
 ) -> Result<Compiled, Error> {
     let composites = composites(&options.rules)?;
-    let imported = onnx::import(path, &ImportOptions { limits: options.limits.clone() })?;
+    let imported = import_model(path, &options.limits)?;
     let wrt = requested_tensors(&imported, &options.wrt)?;
     let Imported { mut graph, file, .. } = imported;
     let request = compile::Options {
@@ -85,6 +86,20 @@ pub fn compile_observed(
         rename_results(&mut graph, own, asked);
     }
     Ok(Compiled { graph, report, file })
+}
+
+/// Imports the model at `path`.
+///
+/// # Errors
+/// Models that are refused, and relevance graphs, which somebody may take for models.
+pub fn import_model(path: &Path, limits: &Limits) -> Result<Imported, Error> {
+    onnx::import(path, &ImportOptions { limits: limits.clone() }).map_err(|error| match error {
+        ImportError::File(_) if looks_like_graph(path) => {
+            let message = format!("{}: this is a relevance graph, not an ONNX model", path.display());
+            Diagnostic::new(message).help("give it to `lrpc run` or `lrpc inspect`").into()
+        }
+        other => other.into(),
+    })
 }
 
 /// The composites that `--rules` names; none for `auto`.
@@ -130,9 +145,10 @@ fn requested_tensors(imported: &Imported, wrt: &[String]) -> Result<Vec<(String,
             true => matches(pattern, name) && is_activation(&imported.graph, value),
             false => name == pattern,
         };
-        let known = found.len();
+        let mut is_known = false;
         let named = imported.values.iter().filter(|(name, value)| fits(name, **value));
         for (name, &value) in named {
+            is_known = true;
             if !imported.graph.ty(value).dtype.is_float() {
                 let ty = imported.graph.ty(value);
                 missing.push(Diagnostic::request(format!("--wrt {pattern}: `{name}` is {ty}, not floating-point")));
@@ -142,7 +158,7 @@ fn requested_tensors(imported: &Imported, wrt: &[String]) -> Result<Vec<(String,
                 found.push((name.clone(), value));
             }
         }
-        if found.len() == known && missing.is_empty() {
+        if !is_known {
             missing.push(unknown_tensor(imported, pattern));
         }
     }

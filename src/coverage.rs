@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use lrpc_ir::DiagnosticKind;
 use lrpc_passes::compile::{self, Options};
+use lrpc_passes::relevance::composite::Composite;
 
-use crate::compile::composites;
+use crate::compile::{composites, import_model};
 use crate::error::Error;
-use crate::onnx::{self, FindingKind, ImportError, ImportOptions, Limits};
+use crate::onnx::{Findings, ImportError, Limits, ModelFile, Operator};
 
 /// Operations of one kind that are treated alike.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,20 +40,42 @@ pub enum Treatment {
 pub struct Coverage {
     /// How many there are of each kind.
     pub kinds: BTreeMap<Kind, usize>,
+    /// The nodes of the ONNX model, where some of them have no lowering, so that rules were not asked for.
+    pub model_nodes: Option<usize>,
+    /// Why this is not the coverage of what was asked for.
+    pub note: Option<String>,
 }
 
 impl Coverage {
-    /// How many operations are served, and how many there are.
+    /// How many operations are served, and how many there are; nodes of the model where some have no lowering.
     pub fn served(&self) -> (usize, usize) {
         let missing = |kind: &Kind| matches!(kind.treatment, Treatment::Missing(_));
         let count = |wanted: bool| self.kinds.iter().filter(|(kind, _)| missing(kind) == wanted).map(|(_, n)| n).sum();
         let (served, missing): (usize, usize) = (count(false), count(true));
-        (served, served + missing)
+        match self.model_nodes {
+            // Nodes of subgraphs are among the missing, and not among those of the model.
+            Some(nodes) => (nodes.saturating_sub(missing), nodes.max(missing)),
+            None => (served, served + missing),
+        }
     }
 
     fn add(&mut self, op: &str, class: &str, composite: &str, treatment: Treatment) {
         let kind = Kind { op: op.into(), class: class.into(), composite: composite.into(), treatment };
         *self.kinds.entry(kind).or_insert(0) += 1;
+    }
+
+    /// The operators that have no lowering.
+    fn of_unsupported(path: &Path, findings: &Findings) -> Result<Coverage, Error> {
+        let file = ModelFile::open(path, &Limits::default()).map_err(ImportError::from)?;
+        let mut coverage = Coverage { model_nodes: Some(file.graph().node.len()), ..Coverage::default() };
+        let mut first: BTreeMap<(&Option<Operator>, &str), &str> = BTreeMap::new();
+        for finding in &findings.0 {
+            let node = *first.entry((&finding.operator, &finding.reason)).or_insert(&finding.node);
+            let op = finding.operator.as_ref().map_or_else(|| finding.node.clone(), ToString::to_string);
+            let reason = format!("not supported: {}; the first is {node}", finding.reason);
+            coverage.add(&op, "", "", Treatment::Missing(reason));
+        }
+        Ok(coverage)
     }
 }
 
@@ -62,18 +86,22 @@ impl Coverage {
 pub fn coverage(path: &Path, rules: &[String]) -> Result<Coverage, Error> {
     let composites = composites(rules)?;
     let mut coverage = Coverage::default();
-    let mut imported = match onnx::import(path, &ImportOptions { limits: Limits::default() }) {
-        Ok(imported) => imported,
-        Err(ImportError::Graph { findings, .. }) if findings.all_unsupported() => {
-            for finding in findings.0.iter().filter(|finding| finding.kind == FindingKind::Unsupported) {
-                let op = finding.operator.as_ref().map_or_else(|| finding.node.clone(), ToString::to_string);
-                coverage.add(&op, "", "", Treatment::Missing(format!("not supported: {}", finding.reason)));
-            }
-            return Ok(coverage);
+    let graph = match import_model(path, &Limits::default()) {
+        Ok(imported) => imported.graph,
+        Err(Error::Import(ImportError::Graph { findings, .. })) if findings.all_unsupported() => {
+            return Coverage::of_unsupported(path, &findings);
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     };
-    let survey = compile::survey(&mut imported.graph, &Options { composites, ..Options::default() })?;
+    let is_auto = composites.is_empty();
+    let survey = |composites| compile::survey(&mut graph.clone(), &Options { composites, ..Options::default() });
+    let survey = match survey(composites) {
+        Err(findings) if is_auto && findings.0.iter().all(|one| one.kind == DiagnosticKind::NoRule) => {
+            coverage.note = Some(format!("--rules auto: {findings}; this is the coverage of `epsilon`"));
+            survey(vec![Composite::named("epsilon")?])?
+        }
+        other => other?,
+    };
     for one in survey.applications {
         let treatment = match one.rule {
             Ok(rule) => Treatment::Rule(rule),

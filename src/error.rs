@@ -1,7 +1,7 @@
 //! What can go wrong at the front door, and the exit status that each kind has.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lrpc_ir::{Diagnostic, DiagnosticKind, Diagnostics};
 use lrpc_kernels::{RunError, RunErrorKind};
@@ -44,9 +44,18 @@ pub enum GraphFileError {
     /// The graph breaks an invariant.
     #[error("the graph is not valid: {0}")]
     Invalid(#[from] lrpc_ir::verify::VerifyError),
+    /// The file is a model.
+    #[error("this is an ONNX model; compile it first: lrpc compile MODEL --output GRAPH")]
+    IsModel,
     /// The graph has weights and does not say of which model.
     #[error("the graph names no model; give one with --model PATH")]
     NoModel,
+    /// The model is not where the graph file says.
+    #[error("its model is not at {}; if it was moved, name it with --model PATH", model.display())]
+    ModelMissing {
+        /// Where it should be.
+        model: PathBuf,
+    },
     /// The model is another one.
     #[error(
         "the graph was compiled from another model than {}: {difference}; compile it again, or name the right model \
@@ -132,6 +141,7 @@ impl Error {
             Error::Import(ImportError::Graph { findings, .. }) if findings.all_unsupported() => Status::Unsupported,
             Error::Import(ImportError::Graph { .. }) => Status::Rejected,
             Error::Findings(findings) => findings_status(findings),
+            Error::Heatmap(crate::render::HeatmapError::Percentile(_)) => Status::Usage,
             Error::GraphFile { .. } | Error::Heatmap(_) => Status::Rejected,
             Error::Data(error) => data_status(error),
             Error::Run(error) => run_status(&error.kind),
@@ -146,13 +156,35 @@ impl Error {
         match self {
             Error::Findings(findings) => findings.0.clone(),
             Error::Import(ImportError::Graph { file, findings }) => {
-                let place = |finding: &Finding| format!("{} of {}", finding.node, file.display());
                 let all = findings.diagnostics().0.into_iter().zip(&findings.0);
-                all.map(|(diagnostic, finding)| diagnostic.at(place(finding))).collect()
+                grouped(all.collect(), file)
             }
             other => vec![Diagnostic::new(other.to_string())],
         }
     }
+}
+
+/// One finding for all that say the same, with their number and the first node.
+fn grouped(findings: Vec<(Diagnostic, &Finding)>, file: &Path) -> Vec<Diagnostic> {
+    let mut groups: Vec<(Diagnostic, &Finding, usize)> = Vec::new();
+    for (diagnostic, finding) in findings {
+        // Without an operator each finding is about a value of its own.
+        let alike = |(known, _, _): &&mut (Diagnostic, &Finding, usize)| known.message == diagnostic.message;
+        match groups.iter_mut().find(alike).filter(|_| finding.operator.is_some()) {
+            Some((_, _, count)) => *count = count.saturating_add(1),
+            None => groups.push((diagnostic, finding, 1)),
+        }
+    }
+    let told = |(diagnostic, finding, count): (Diagnostic, &Finding, usize)| {
+        let place = format!("{} of {}", finding.node, file.display());
+        if count == 1 {
+            return diagnostic.at(place);
+        }
+        let name = finding.operator.as_ref().map(|operator| operator.name.as_str()).unwrap_or_default();
+        let message = format!("{name} ×{count}: {}", diagnostic.message);
+        Diagnostic { message, ..diagnostic }.at(format!("{place}, the first"))
+    };
+    groups.into_iter().map(told).collect()
 }
 
 fn model_status(reason: &crate::onnx::ModelErrorReason) -> Status {
@@ -180,7 +212,7 @@ fn findings_status(findings: &Diagnostics) -> Status {
 fn data_status(error: &DataError) -> Status {
     match error {
         DataError::Write { source, .. } => write_status(source),
-        DataError::UnknownFormat { .. } => Status::Usage,
+        DataError::UnknownFormat { .. } | DataError::Preprocess { .. } => Status::Usage,
         DataError::Limit { .. } => Status::Limit,
         DataError::Read { .. } | DataError::Malformed { .. } => Status::Rejected,
     }

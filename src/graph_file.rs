@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -15,6 +16,9 @@ use crate::onnx::{Limits, ModelError, ModelFile, TensorRef};
 
 /// The largest graph file that is read, in bytes.
 const MAX_GRAPH_BYTES: u64 = 1 << 30;
+
+/// How every graph file begins.
+const GRAPH_START: &[u8] = b"lrpc ";
 
 /// A graph that was read from its file.
 #[derive(Debug)]
@@ -33,6 +37,9 @@ pub struct LoadedGraph {
 /// A file that cannot be read, is not in the format, or breaks an invariant.
 pub fn load_graph(path: &Path) -> Result<LoadedGraph, Error> {
     let load = || -> Result<LoadedGraph, GraphFileError> {
+        if looks_like_model(path)? {
+            return Err(GraphFileError::IsModel);
+        }
         let size = std::fs::metadata(path)?.len();
         if size > MAX_GRAPH_BYTES {
             let reason = format!("it has {size} bytes, the limit is {MAX_GRAPH_BYTES}");
@@ -48,7 +55,34 @@ pub fn load_graph(path: &Path) -> Result<LoadedGraph, Error> {
     load().map_err(|reason| Error::GraphFile { path: path.to_path_buf(), reason })
 }
 
+/// Whether the file is named like an ONNX model or begins like one: with field 1, the version.
+fn looks_like_model(path: &Path) -> std::io::Result<bool> {
+    let start = first_bytes(path)?;
+    let named_so = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
+    Ok(!start.starts_with(GRAPH_START) && (named_so || start.first() == Some(&0x08)))
+}
+
+/// Whether the file begins like a graph file.
+pub fn looks_like_graph(path: &Path) -> bool {
+    first_bytes(path).is_ok_and(|start| start.starts_with(GRAPH_START))
+}
+
+fn first_bytes(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut start = Vec::new();
+    std::fs::File::open(path)?.take(GRAPH_START.len() as u64).read_to_end(&mut start)?;
+    Ok(start)
+}
+
 impl LoadedGraph {
+    /// Where the graph file says that its model is, if it names one.
+    pub fn model_path(&self) -> Option<PathBuf> {
+        self.graph.model.as_ref().map(|reference| self.stated_path(&reference.path))
+    }
+
+    fn stated_path(&self, path: &str) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new("")).join(path)
+    }
+
     /// Opens the model that the graph was compiled from: at `model` if given, else where the graph file says, seen from
     /// its folder. Size and structure must be those of the model that was compiled.
     ///
@@ -59,8 +93,11 @@ impl LoadedGraph {
         let reference = self.graph.model.as_ref().ok_or_else(|| refuse(GraphFileError::NoModel))?;
         let path = match model {
             Some(path) => path.to_path_buf(),
-            None => self.path.parent().unwrap_or(Path::new("")).join(&reference.path),
+            None => self.stated_path(&reference.path),
         };
+        if model.is_none() && !path.exists() {
+            return Err(refuse(GraphFileError::ModelMissing { model: path }));
+        }
         let opened = ModelFile::open(&path, limits);
         let file = opened.map_err(|error: ModelError| Error::Import(error.into()))?;
         let structure = file.structure_hash();

@@ -87,6 +87,11 @@ impl Binder<'_> {
         self.findings.push(Diagnostic::new(message).help(help));
     }
 
+    /// The caller left an input out or named one that is not there.
+    fn refuse_request(&mut self, message: String, help: String) {
+        self.findings.push(Diagnostic::request(message).help(help));
+    }
+
     fn check_names(&mut self, given: &BTreeMap<String, data::Tensor>, indices: &[SeedIndex]) {
         let graph = self.graph;
         let described = |input: &Value| format!("{} : {}", graph.name(*input), graph.ty(*input));
@@ -94,7 +99,7 @@ impl Binder<'_> {
         let known: BTreeSet<&str> = inputs.iter().map(|input| graph.name(*input)).collect();
         let list = || inputs.iter().map(described).collect::<Vec<_>>().join(", ");
         for name in given.keys().filter(|name| !known.contains(name.as_str())) {
-            self.refuse(format!("the model has no input `{name}`"), format!("its inputs are {}", list()));
+            self.refuse_request(format!("the model has no input `{name}`"), format!("its inputs are {}", list()));
         }
         for input in &inputs {
             let name = graph.name(*input);
@@ -106,7 +111,7 @@ impl Binder<'_> {
                 } else {
                     format!("given are {}", names.join(", "))
                 };
-                self.refuse(format!("input `{name}` : {} is missing", graph.ty(*input)), help);
+                self.refuse_request(format!("input `{name}` : {} is missing", graph.ty(*input)), help);
             }
         }
     }

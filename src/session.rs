@@ -123,12 +123,12 @@ impl<'w> Session<'w> {
         let mut seeds = Vec::new();
         for (name, is_coefficient) in &self.seeds {
             if let Some(tensor) = outcome.results.remove(&format!("{SEED}{name}")) {
-                let sum = tensor.to_f64().iter().sum();
+                let sum = total(&tensor.to_f64());
                 seeds.push(SeedTotal { name: name.clone(), is_coefficient: *is_coefficient, sum });
             }
         }
         let relevance = outcome.results.iter().filter(|(name, _)| self.relevance.contains(*name));
-        let arrived = relevance.map(|(name, tensor)| (name.clone(), tensor.to_f64().iter().sum())).collect();
+        let arrived = relevance.map(|(name, tensor)| (name.clone(), total(&tensor.to_f64()))).collect();
         let mut results = BTreeMap::new();
         for (name, tensor) in &outcome.results {
             let tensor = to_data(tensor).map_err(|error| {
@@ -173,6 +173,11 @@ impl RunOutcome {
             notes: Vec::new(),
         }
     }
+}
+
+/// The sum; that of nothing is zero, where [`Iterator::sum`] gives −0.
+fn total(values: &[f64]) -> f64 {
+    values.iter().fold(0.0, |sum, value| sum + value)
 }
 
 /// Names of the results that are relevance or a coefficient: `relevance/x`, or behind the names of composite and
@@ -274,6 +279,11 @@ mod tests {
         ));
         let found = relevance_results(&graph.unwrap());
         assert_eq!(found.into_iter().collect::<Vec<_>>(), ["output/relevance/x", "relevance/x"]);
+    }
+
+    #[test]
+    fn nothing_sums_to_zero() {
+        assert!(total(&[]).is_sign_positive() && total(&[1.0, 2.0]) == 3.0);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::flags::{CompileFlags, Format};
 use super::output;
+use super::paths::{check_output, composite_files};
 use crate::compile::{CompileOptions, Compiled, compile_observed, graph_text, write_graph};
 use crate::error::{Error, Status};
 
@@ -37,6 +38,9 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
     check_passes(&arguments.print_after)?;
+    let inputs: Vec<_> =
+        composite_files(&arguments.compile.rules).chain([("the model", arguments.model.as_path())]).collect();
+    check_output(&arguments.output, &inputs)?;
     let compiled = compile_printing(&arguments.model, &arguments.compile.options(), &arguments.print_after)?;
     if output::is_stdout(&arguments.output) {
         output::data(graph_text(&compiled.graph, None).as_bytes())?;

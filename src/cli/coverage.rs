@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::flags::Format;
 use super::output;
+use crate::compile::composites;
 use crate::coverage::{Coverage, Treatment, coverage};
 use crate::error::{Error, Status};
 use crate::render::{Align, Table};
@@ -26,6 +27,8 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
+    // Rules that are not there are told once and not for each model.
+    composites(&arguments.rules)?;
     let mut status = Status::Good;
     let mut reports = Vec::new();
     for model in &arguments.models {
@@ -33,7 +36,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
         match coverage(model, &arguments.rules) {
             Ok(found) => {
                 let (served, all) = found.served();
-                if served < all && status == Status::Good {
+                if (served < all || found.note.is_some()) && status == Status::Good {
                     status = Status::Finding;
                 }
                 match arguments.format {
@@ -43,7 +46,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
             }
             Err(error) => {
                 output::error(&error);
-                status = error.status();
+                output::message(&format!("  model {}: not looked at", model.display()));
+                status = worse(status, error.status());
+                reports.push(json!({ "model": model.to_string_lossy(), "error": error.to_string() }));
             }
         }
     }
@@ -51,6 +56,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
         output::data(format!("{}\n", Value::from(reports)).as_bytes())?;
     }
     Ok(status)
+}
+
+/// The graver of two: statuses are ordered by number, but a refused file comes before a model without rules.
+fn worse(one: Status, other: Status) -> Status {
+    if one as u8 >= other as u8 { one } else { other }
 }
 
 fn words(treatment: &Treatment) -> (String, String) {
@@ -76,7 +86,12 @@ fn text(model: &Path, coverage: &Coverage) -> String {
     }
     let (served, all) = coverage.served();
     let percent = if all == 0 { 100.0 } else { 100.0 * served as f64 / all as f64 };
-    format!("{}\n{table}{served} of {all} operations served ({percent:.1} %)\n", model.display())
+    let note = coverage.note.as_ref().map_or(String::new(), |note| format!("{note}\n"));
+    let total = match coverage.model_nodes {
+        Some(_) => format!("{served} of {all} nodes of the model are supported ({percent:.1} %)"),
+        None => format!("{served} of {all} operations served ({percent:.1} %)"),
+    };
+    format!("{}\n{note}{table}{total}\n", model.display())
 }
 
 fn report_json(model: &Path, coverage: &Coverage) -> Value {
@@ -87,5 +102,6 @@ fn report_json(model: &Path, coverage: &Coverage) -> Value {
                 "rule": (!missing && rule != "-").then_some(rule), "note": note, "missing": missing })
     });
     let (served, all) = coverage.served();
-    json!({ "model": model.to_string_lossy(), "served": served, "operations": all, "kinds": kinds.collect::<Vec<_>>() })
+    json!({ "model": model.to_string_lossy(), "served": served, "operations": all, "note": coverage.note,
+            "rules_asked": coverage.model_nodes.is_none(), "kinds": kinds.collect::<Vec<_>>() })
 }

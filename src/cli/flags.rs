@@ -9,12 +9,16 @@ use lrpc_ir::plan::Precision;
 use lrpc_passes::bind::{Strategy, Wanted};
 use lrpc_passes::relevance::site::Carrier;
 
+use super::output;
 use crate::compile::CompileOptions;
 use crate::error::Error;
 use crate::inputs::SeedIndex;
 use crate::machine;
 use crate::onnx::Limits;
 use crate::session::RunOptions;
+
+/// The most threads that are used for each core.
+const THREADS_PER_CORE: usize = 4;
 
 /// Form of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -156,7 +160,7 @@ pub(super) struct ExecutionFlags {
     /// Where to run: cpu
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub(super) device: String,
-    /// Number of threads; default: one per core. The numbers that come out do not depend on it
+    /// Number of threads, at most four for each core; default: one per core. The numbers that come out do not depend on it
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) threads: usize,
     /// The most memory that a run may take, as `2GiB`. Default: 90 % of the machine's
@@ -170,13 +174,25 @@ impl ExecutionFlags {
         self.memory_limit.or_else(machine::default_memory_limit)
     }
 
+    /// The number of threads to use: beyond a few for each core they only cost time.
+    pub(super) fn threads(&self) -> usize {
+        let most = machine::cores().saturating_mul(THREADS_PER_CORE);
+        if self.threads > most {
+            let asked = self.threads;
+            output::message(&format!(
+                "note: {most} threads are used instead of {asked}: {THREADS_PER_CORE} for each core"
+            ));
+        }
+        self.threads.min(most)
+    }
+
     pub(super) fn options(&self, bind: &BindFlags) -> RunOptions {
         RunOptions {
             precision: bind.precision(),
             audit: bind.audit,
             strategy: bind.keep,
             wanted: bind.wanted(),
-            threads: self.threads,
+            threads: self.threads(),
             memory_limit: self.memory_limit(),
         }
     }

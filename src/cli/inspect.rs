@@ -58,6 +58,10 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
+    if let (Form::Dot, Some(part)) = (arguments.format, part(arguments)) {
+        let message = format!("--format dot draws the whole graph, and {part} asks for another view");
+        return Err(Diagnostic::request(message).help(format!("leave {part} out, or choose text or json")).into());
+    }
     let graph = load_graph(&arguments.graph)?.graph;
     let dims = arguments.bind.dims();
     let answer = match arguments {
@@ -78,6 +82,19 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
     };
     output::data(text.as_bytes())?;
     Ok(Status::Good)
+}
+
+/// The flag that asks for another view than the whole graph.
+fn part(arguments: &Arguments) -> Option<&'static str> {
+    let Arguments { node, promises, stats, plan, rules, .. } = arguments;
+    let flags = [
+        (node.is_some(), "--node"),
+        (*promises, "--promises"),
+        (*stats, "--stats"),
+        (*plan, "--plan"),
+        (*rules, "--rules"),
+    ];
+    flags.into_iter().find(|(given, _)| *given).map(|(_, flag)| flag)
 }
 
 /// An answer in both forms.

@@ -9,10 +9,11 @@ use lrpc_passes::manager::{self, Context, PassDef};
 
 use super::compile::{check_passes, print_if_asked};
 use super::output;
-use crate::compile::graph_text;
+use super::paths::check_output;
+use crate::compile::{graph_text, import_model};
 use crate::error::{Error, Status};
 use crate::graph_file::load_graph;
-use crate::onnx::{self, ImportOptions};
+use crate::onnx::Limits;
 
 /// Run passes over a graph, for those who write passes and rules
 #[derive(Debug, Args)]
@@ -36,6 +37,9 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
     let passes = pipeline(arguments.pass_pipeline.as_deref())?;
     check_passes(&arguments.print_after)?;
+    if let Some(output) = &arguments.output {
+        check_output(output, &[("the input", &arguments.input)])?;
+    }
     let (mut graph, is_model) = read(&arguments.input)?;
     // Results keep their names, as when compiling.
     let pinned = graph.results.iter().map(|result| result.value).collect();
@@ -53,7 +57,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
 fn pipeline(names: Option<&[String]>) -> Result<Vec<PassDef>, Error> {
     let Some(names) = names else { return Ok(canonicalise::PIPELINE.to_vec()) };
     let mut passes = Vec::new();
-    for name in names.iter().filter(|name| !name.is_empty()) {
+    let names: Vec<&str> = names.iter().map(|name| name.trim()).collect();
+    // Nothing at all is one empty name, and runs no pass.
+    if names == [""] {
+        return Ok(passes);
+    }
+    for name in names {
         match canonicalise::find(name) {
             Some(pass) => passes.push(pass),
             None => {
@@ -70,7 +79,7 @@ fn pipeline(names: Option<&[String]>) -> Result<Vec<PassDef>, Error> {
 /// The graph, and whether it was imported from a model.
 fn read(path: &Path) -> Result<(Graph, bool), Error> {
     if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx")) {
-        return Ok((onnx::import(path, &ImportOptions::default())?.graph, true));
+        return Ok((import_model(path, &Limits::default())?.graph, true));
     }
     Ok((load_graph(path)?.graph, false))
 }

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::audit;
 use super::flags::{self, BindFlags, ExecutionFlags, Format};
 use super::output::{self, ProgressReport};
+use super::paths::check_output;
 use crate::data::{Format as FileFormat, Tensor, TensorFile, read_tensor};
 use crate::error::{Error, Status};
 use crate::graph_file::{LoadedGraph, ModelWeights, load_graph, needs_weights};
@@ -54,7 +55,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
         true => FileFormat::Npz,
         false => file_format(&arguments.output)?,
     };
+    check_output(&arguments.output, &files_read(arguments))?;
     let loaded = load_graph(&arguments.graph)?;
+    if let Some(path) = loaded.model_path() {
+        check_output(&arguments.output, &[("the model", &path)])?;
+    }
     let model = open_model(&loaded, arguments.model.as_deref())?;
     let weights = match &model {
         Some(file) => ModelWeights::locate(&loaded.graph, file, &loaded.path)?,
@@ -77,6 +82,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
     };
     write_results(arguments, format, &provenance, &outcome)?;
     report(arguments, &provenance, &outcome)
+}
+
+/// What the command line names to be read.
+fn files_read(arguments: &Arguments) -> Vec<(&str, &Path)> {
+    let inputs = arguments.inputs.iter().chain(arguments.input.iter().map(|(_, path)| path));
+    let inputs = inputs.map(|path| ("an input", path.as_path()));
+    let model = arguments.model.iter().map(|path| ("the model", path.as_path()));
+    inputs.chain(model).chain([("the graph", arguments.graph.as_path())]).collect()
 }
 
 /// The format of a result file.
@@ -171,6 +184,8 @@ pub(super) fn totals(outcome: &RunOutcome) {
 
 /// Six significant digits.
 pub(super) fn number(value: f64) -> String {
+    // Zero has no sign for whoever reads it.
+    let value = value + 0.0;
     if value != 0.0 && (value.abs() < 1e-3 || value.abs() >= 1e7) {
         format!("{value:.5e}")
     } else {
@@ -181,6 +196,11 @@ pub(super) fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zero_has_no_sign() {
+        assert_eq!([number(-0.0), number(0.0), number(-1.0)], ["0.000000", "0.000000", "-1.000000"]);
+    }
 
     #[test]
     fn npy_cannot_hold_results() {

@@ -32,8 +32,24 @@ pub fn write_atomically(
     result.map_err(|source| DataError::Write { path: path.to_path_buf(), source })
 }
 
+/// Checks that the folder of `path` exists, before work is done for a file that cannot be made.
+///
+/// # Errors
+/// There is no such folder.
+pub fn check_folder(path: &Path) -> Result<(), DataError> {
+    let folder = folder_of(path);
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let reason = format!("there is no folder {}", folder.display());
+    Err(DataError::Write { path: path.to_path_buf(), source: io::Error::new(io::ErrorKind::NotFound, reason) })
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 fn replace(path: &Path, write: impl FnOnce(&mut dyn WriteSeek) -> io::Result<()>) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     builder.prefix(".lrpc-").suffix(".partial");
     #[cfg(unix)]
@@ -42,7 +58,8 @@ fn replace(path: &Path, write: impl FnOnce(&mut dyn WriteSeek) -> io::Result<()>
         // The process's mask narrows this, as for every other new file.
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
-    let mut temporary = builder.tempfile_in(folder)?;
+    // The name of the temporary file means nothing to whoever reads the error.
+    let mut temporary = builder.tempfile_in(folder_of(path)).map_err(|error| io::Error::from(error.kind()))?;
     let mut buffered = BufWriter::new(temporary.as_file_mut());
     write(&mut buffered)?;
     buffered.flush()?;

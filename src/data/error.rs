@@ -38,6 +38,14 @@ pub enum DataError {
         /// What is wrong, and with which entry.
         reason: String,
     },
+    /// The preprocessing that was asked for is impossible for the image.
+    #[error("{}: {reason}", path.display())]
+    Preprocess {
+        /// The image.
+        path: PathBuf,
+        /// What is impossible.
+        reason: String,
+    },
     /// The content is larger than allowed.
     #[error("{}: holds {needed} {unit}, the limit is {limit}", path.display())]
     Limit {

@@ -16,7 +16,8 @@ use super::tensor::{DType, Tensor};
 
 /// Most pixels that an image may have, before and after resizing.
 pub const MAX_PIXELS: u64 = 1 << 26;
-const MAX_SIDE: u32 = 1 << 15;
+/// Most pixels that a side of an image may have.
+pub const MAX_SIDE: u32 = 1 << 15;
 const MAX_DECODER_BYTES: u64 = 1 << 30;
 
 /// Order of the axes of an image tensor.
@@ -77,12 +78,12 @@ pub enum Filter {
     Bilinear,
 }
 
-/// How an image comes to the size that a network reads. An image that has it already is never touched.
+/// How an image comes to the size that a network reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resize {
-    /// To exactly this size, whatever the proportions.
+    /// To exactly this size, whatever the proportions; an image that has it is not touched.
     Exact,
-    /// The shorter side to this many pixels, proportions kept; then the middle is cut out.
+    /// The shorter side to this many pixels, proportions kept; then the middle is cut out, where a size is given.
     ShortSide(u32),
 }
 
@@ -141,14 +142,18 @@ pub struct LoadedImage {
 /// The file cannot be read or decoded, it has more than [`MAX_PIXELS`], or the preprocessing is impossible (several
 /// means for one channel, a divisor of 0, a cut larger than the image). Sizes are checked before pixels are decoded.
 pub fn read_image(path: &Path, preprocess: &Preprocess) -> Result<LoadedImage, DataError> {
-    check(preprocess).map_err(|reason| malformed(path, reason))?;
+    let impossible = |reason| DataError::Preprocess { path: path.to_path_buf(), reason };
+    check(preprocess).map_err(impossible)?;
     let decoded = decode(path)?;
     let picture = match preprocess.channels {
         Channels::Colour => decoded.into_rgb8(),
         Channels::Grey => grey(decoded.into_rgb8()),
     };
-    let picture = fit(picture, preprocess).map_err(|reason| malformed(path, reason))?;
+    let picture = fit(picture, preprocess).map_err(impossible)?;
     let tensor = to_tensor(&picture, preprocess).map_err(|error| malformed(path, error.to_string()))?;
+    if tensor.first_non_finite().is_some() {
+        return Err(impossible("scale, mean and std make its pixels infinite in single precision".into()));
+    }
     Ok(LoadedImage { tensor, picture })
 }
 
@@ -208,12 +213,8 @@ fn grey(mut picture: RgbImage) -> RgbImage {
 /// Resizes and cuts, never holding more than [`MAX_PIXELS`] in between.
 fn fit(picture: RgbImage, preprocess: &Preprocess) -> Result<RgbImage, String> {
     let (width, height) = picture.dimensions();
-    let (target_height, target_width) = preprocess.size.unwrap_or((height, width));
-    if (width, height) == (target_width, target_height) {
-        return Ok(picture);
-    }
     let (new_width, new_height) = match preprocess.resize {
-        Resize::Exact => (target_width, target_height),
+        Resize::Exact => preprocess.size.map_or((width, height), |(height, width)| (width, height)),
         Resize::ShortSide(short) => {
             let long = u64::from(short) * u64::from(width.max(height)) / u64::from(width.min(height).max(1));
             let long = u32::try_from(long).unwrap_or(u32::MAX);
@@ -225,6 +226,7 @@ fn fit(picture: RgbImage, preprocess: &Preprocess) -> Result<RgbImage, String> {
     if new_width == 0 || new_height == 0 || most > MAX_PIXELS {
         return Err(format!("cannot be resized from {width}×{height} to {new_width}×{new_height}"));
     }
+    let (target_height, target_width) = preprocess.size.unwrap_or((new_height, new_width));
     if new_width < target_width || new_height < target_height {
         return Err(format!(
             "after resizing it has {new_width}×{new_height} pixels, less than the {target_width}×{target_height} to cut"
@@ -234,11 +236,13 @@ fn fit(picture: RgbImage, preprocess: &Preprocess) -> Result<RgbImage, String> {
         Filter::Bicubic => FilterType::CatmullRom,
         Filter::Bilinear => FilterType::Triangle,
     };
-    let resized = if (new_width, new_height) == (width, height) {
-        picture
-    } else {
-        imageops::resize(&picture, new_width, new_height, filter)
+    let resized = match (new_width, new_height) == (width, height) {
+        true => picture,
+        false => imageops::resize(&picture, new_width, new_height, filter),
     };
+    if resized.dimensions() == (target_width, target_height) {
+        return Ok(resized);
+    }
     let left = (new_width - target_width).div_ceil(2);
     let top = (new_height - target_height).div_ceil(2);
     Ok(imageops::crop_imm(&resized, left, top, target_width, target_height).to_image())
@@ -337,10 +341,13 @@ mod tests {
     }
 
     #[test]
-    fn an_image_of_the_right_size_is_not_touched() {
-        let preprocess =
-            Preprocess { resize: Resize::ShortSide(99), ..Preprocess::new(Channels::Colour, Some((1, 2))) };
+    fn an_image_of_the_right_size_is_touched_only_when_asked() {
+        let preprocess = Preprocess { resize: Resize::ShortSide(1), ..Preprocess::new(Channels::Colour, Some((1, 2))) };
         assert_eq!(load(&two_pixels(), &preprocess).unwrap().picture, two_pixels());
+        let exact = Preprocess::new(Channels::Colour, Some((1, 2)));
+        assert_eq!(load(&two_pixels(), &exact).unwrap().picture, two_pixels());
+        let larger = Preprocess { resize: Resize::ShortSide(99), ..exact };
+        assert_ne!(load(&two_pixels(), &larger).unwrap().picture, two_pixels());
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub mod safetensors;
 mod tensor;
 mod tensor_file;
 
-pub use atomic::{WriteSeek, write_atomically};
+pub use atomic::{WriteSeek, check_folder, write_atomically};
 pub use error::{DataError, FormatError};
 pub use image::{LoadedImage, Preprocess, read_image};
 pub use tensor::{DType, Element, Tensor, TensorError};

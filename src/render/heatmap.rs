@@ -3,6 +3,7 @@
 //! Relevance is summed over channels. The scale is symmetric, so that zero is always white; a pixel of the input is a
 //! square of whole pixels in the picture, never smoothed, since relevance is a number for each pixel of the input.
 
+use std::io::{self, Cursor};
 use std::path::Path;
 
 use ::image::{ImageFormat, Rgb, RgbImage};
@@ -71,7 +72,7 @@ pub enum HeatmapError {
         height: u32,
     },
     /// A relevance is NaN or infinite.
-    #[error("relevance {index:?} is {value}; there is no colour for it")]
+    #[error("relevance {index:?} is {}; there is no colour for it", if value.is_nan() { "NaN" } else { "infinite" })]
     NonFinite {
         /// Position along each axis.
         index: Vec<usize>,
@@ -123,12 +124,18 @@ pub fn render_heatmap(
 /// # Errors
 /// The file cannot be written.
 pub fn write_png(path: &Path, picture: &RgbImage) -> Result<(), DataError> {
-    write_atomically(path, |mut writer| {
-        picture.write_to(&mut writer, ImageFormat::Png).map_err(|error| match error {
-            ::image::ImageError::IoError(error) => error,
-            other => std::io::Error::other(other),
-        })
-    })
+    let bytes = png_bytes(picture).map_err(|source| DataError::Write { path: path.to_path_buf(), source })?;
+    write_atomically(path, |writer| writer.write_all(&bytes))
+}
+
+/// `picture` as a PNG file.
+///
+/// # Errors
+/// The picture has no pixels.
+pub fn png_bytes(picture: &RgbImage) -> io::Result<Vec<u8>> {
+    let mut bytes = Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, ImageFormat::Png).map_err(io::Error::other)?;
+    Ok(bytes.into_inner())
 }
 
 /// One relevance for each pixel, row by row.
@@ -382,6 +389,8 @@ mod tests {
         let mut values = [0.0; 6];
         values[4] = f32::NAN;
         assert_eq!(refused(tensor(&[2, 3], &values)).to_string(), "relevance [1, 1] is NaN; there is no colour for it");
+        values[4] = f32::INFINITY;
+        assert!(refused(tensor(&[2, 3], &values)).to_string().starts_with("relevance [1, 1] is infinite"));
         let huge = Tensor::from_slice(&[2, 2, 3], &[f64::MAX; 12]).unwrap();
         assert_eq!(refused(huge), HeatmapError::Overflow);
         assert!(matches!(

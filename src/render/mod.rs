@@ -8,5 +8,5 @@ pub mod heatmap;
 pub mod table;
 
 pub use colour::diverging;
-pub use heatmap::{HeatmapError, HeatmapOptions, Scale, render_heatmap, write_png};
+pub use heatmap::{HeatmapError, HeatmapOptions, Scale, png_bytes, render_heatmap, write_png};
 pub use table::{Align, Table};

@@ -1,5 +1,8 @@
 //! The commands that show things: inspect, coverage, rules, plan, opt, doctor.
 
+use lrpc::onnx::proto;
+use prost::Message as _;
+
 use crate::support::{Place, mnist, repository};
 
 #[test]
@@ -28,6 +31,9 @@ fn inspect_shows_parts() {
     assert!(plan.starts_with("plan f32 N=1\n"), "{plan}");
     inspect(&["--plan"]).status(2).says(&["--dim N=SIZE"]);
     inspect(&["--plan", "--stats"]).status(2);
+    for view in [&["--node", "relu1_1"][..], &["--promises"], &["--stats"], &["--plan"], &["--rules"]] {
+        inspect(&[view, &["--format", "dot"]].concat()).status(2).says(&["--format dot", view[0]]);
+    }
 }
 
 #[test]
@@ -56,8 +62,60 @@ fn coverage_counts_and_finds() {
     assert_eq!((json[0]["served"].as_u64(), json[0]["operations"].as_u64()), (Some(11), Some(14)));
     let unknown = repository("tests/data/broken/unknown_operators.onnx");
     let text = place.lrpc(&["coverage", unknown.to_str().unwrap()]).status(1).text();
-    assert!(text.contains("Frobnicate") && text.contains("0 of 3 operations"), "{text}");
-    place.lrpc(&["coverage", "none.onnx"]).status(3).says(&["none.onnx"]);
+    assert!(text.contains("Frobnicate") && text.contains("1 of 4 nodes"), "{text}");
+    let unknown = unknown.to_str().unwrap();
+    let answer = place.lrpc(&["coverage", "none.onnx", unknown, model]).status(3).says(&["model none.onnx"]);
+    assert!(answer.text().contains("Frobnicate") && answer.text().contains("14 of 14"), "{}", answer.text());
+    let json = place.lrpc(&["coverage", "none.onnx", model, "--format", "json"]).status(3).json();
+    assert!(json[0]["error"].is_string() && json[1]["served"] == 14, "{json}");
+}
+
+/// A file that holds a model of these nodes, from `x` to `y`, both f32[1, 4, 4].
+fn model_of(nodes: Vec<proto::NodeProto>) -> Vec<u8> {
+    let dim = |size| proto::tensor_shape_proto::Dimension {
+        value: Some(proto::tensor_shape_proto::dimension::Value::DimValue(size)),
+        ..Default::default()
+    };
+    let shape = proto::TensorShapeProto { dim: [1, 4, 4].map(dim).to_vec() };
+    let tensor = proto::type_proto::Tensor { elem_type: Some(1), shape: Some(shape) };
+    let ty = proto::TypeProto { value: Some(proto::type_proto::Value::TensorType(tensor)), ..Default::default() };
+    let value =
+        |name: &str| proto::ValueInfoProto { name: Some(name.into()), r#type: Some(ty.clone()), ..Default::default() };
+    let graph =
+        proto::GraphProto { node: nodes, input: vec![value("x")], output: vec![value("y")], ..Default::default() };
+    let opset = proto::OperatorSetIdProto { version: Some(17), ..Default::default() };
+    let model =
+        proto::ModelProto { ir_version: Some(8), opset_import: vec![opset], graph: Some(graph), ..Default::default() };
+    model.encode_to_vec()
+}
+
+fn node(operator: &str, inputs: &[&str], output: &str) -> proto::NodeProto {
+    let input = inputs.iter().map(|name| name.to_string()).collect();
+    proto::NodeProto { op_type: Some(operator.into()), input, output: vec![output.into()], ..Default::default() }
+}
+
+#[test]
+fn coverage_of_attention_is_shown_under_some_composite() {
+    let place = Place::new();
+    let nodes = vec![node("MatMul", &["x", "x"], "s"), node("Softmax", &["s"], "p"), node("MatMul", &["p", "x"], "y")];
+    std::fs::write(place.path("attention.onnx"), model_of(nodes)).unwrap();
+    let answer = place.lrpc(&["coverage", "attention.onnx"]);
+    let has_composite = lrpc_passes::relevance::composite::COMPOSITES.iter().any(|(name, _)| *name == "attnlrp");
+    assert!(answer.text().contains(" of 3 operations served"), "{}{}", answer.stderr, answer.text());
+    assert_eq!(answer.text().contains("this is the coverage of `epsilon`"), !has_composite);
+    assert!(has_composite || answer.status == 1, "{}", answer.status);
+}
+
+#[test]
+fn operators_without_lowering_are_grouped_and_counted_against_all() {
+    let place = Place::new();
+    let mut nodes = vec![node("Relu", &["x"], "a")];
+    nodes.extend(["b", "c", "y"].map(|output| node("Frobnicate", &["a"], output)));
+    std::fs::write(place.path("m.onnx"), model_of(nodes)).unwrap();
+    let text = place.lrpc(&["coverage", "m.onnx"]).status(1).text();
+    assert!(text.contains("1 of 4 nodes of the model are supported (25.0 %)"), "{text}");
+    let answer = place.compile(&place.path("m.onnx"), "m.graph", &[]).status(4);
+    assert_eq!(answer.says(&["Frobnicate ×3", "at b of ", "the first"]).stderr.matches("error: ").count(), 1);
 }
 
 #[test]
@@ -85,6 +143,8 @@ fn opt_runs_passes_over_text() {
     assert!(lrpc_ir::text::parse(&answer.text()).is_ok() && answer.stderr.starts_with("# after merge_bias\n"));
     place.lrpc(&["opt", "a.graph", "-o", "b.graph"]).good();
     assert_eq!(place.files(), ["a.graph", "b.graph"]);
+    place.lrpc(&["opt", "a.graph", "--pass-pipeline=remove_identities, merge_bias"]).good();
+    place.lrpc(&["opt", "a.graph", "--pass-pipeline=merge_bias,,"]).status(2).says(&["no pass ``"]);
     place.lrpc(&["opt", "a.graph", "--pass-pipeline=nonsense"]).status(2).says(&["nonsense", "merge_bias"]);
 }
 

@@ -23,6 +23,15 @@ fn the_graph_goes_to_standard_output_and_messages_do_not() {
 }
 
 #[test]
+fn a_tensor_asked_for_twice_is_one() {
+    let place = Place::new();
+    place.compile(&mnist(), "once.graph", &["--wrt", "input"]).good();
+    place.compile(&mnist(), "m.graph", &["--wrt", "input", "--wrt", "input", "--wrt", "in*"]).good();
+    let text = |name: &str| std::fs::read_to_string(place.path(name)).unwrap();
+    assert_eq!(text("once.graph"), text("m.graph"));
+}
+
+#[test]
 fn the_report_is_json_when_asked() {
     let place = Place::new();
     let report = place.compile(&mnist(), "m.graph", &["--rules", "epsilon(eps=1e-3)", "--format", "json"]).json();

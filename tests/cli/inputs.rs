@@ -13,8 +13,8 @@ fn refused(tensors: &[(&str, Tensor)], status: i32, words: &[&str]) {
 
 #[test]
 fn names() {
-    refused(&[("imput", digits(&[1]))], 3, &["no input `imput`", "input `input` : f32[N, 1, 28, 28] is missing"]);
-    refused(&[("input", digits(&[1])), ("extra", digits(&[1]))], 3, &["no input `extra`", "input : f32[N, 1, 28, 28]"]);
+    refused(&[("imput", digits(&[1]))], 2, &["no input `imput`", "input `input` : f32[N, 1, 28, 28] is missing"]);
+    refused(&[("input", digits(&[1])), ("extra", digits(&[1]))], 2, &["no input `extra`", "input : f32[N, 1, 28, 28]"]);
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn files() {
     let place = Place::compiled(&[]);
     let npy = place.path("x.npy");
     let run = |flags: &[&str]| place.lrpc(&[&["run", "m.graph", "-o", "r.npz"], flags].concat());
-    run(&[]).status(3).says(&["`input`", "is missing", "--input input=FILE"]);
+    run(&[]).status(2).says(&["`input`", "is missing", "--input input=FILE"]);
     run(&["--inputs", "x.npz"]).status(3).says(&["x.npz", "cannot be read"]);
     run(&["--inputs", "x.csv"]).status(2).says(&["x.csv", ".npz"]);
     std::fs::write(place.path("x.npz"), "no archive").unwrap();

@@ -21,7 +21,7 @@ fn what_stood_there_before_stays_when_a_run_fails() {
     let place = Place::compiled(&[]);
     std::fs::write(place.path("r.npz"), "precious").unwrap();
     place.write("x.npz", &[("imput", digits(&[1]))]);
-    place.run(&[]).status(3);
+    place.run(&[]).status(2);
     assert_eq!(std::fs::read(place.path("r.npz")).unwrap(), b"precious");
 }
 
@@ -72,4 +72,35 @@ fn more_memory_than_allowed_is_a_limit() {
     place.run(&["--memory-limit", "100KiB"]).status(6).says(&["needs", "bytes of memory", "102400"]);
     place.run(&["--memory-limit", "lots"]).status(2).says(&["lots", "2GiB"]);
     assert_eq!(place.files(), ["m.graph", "x.npz"]);
+}
+
+#[test]
+fn an_output_that_is_an_input_is_refused() {
+    let place = Place::compiled(&[]);
+    std::fs::copy(mnist(), place.path("m.onnx")).unwrap();
+    place.compile(&place.path("m.onnx"), "n.graph", &[]).good();
+    place.write("x.npz", &[("input", digits(&[1]))]);
+    let names = ["m.onnx", "n.graph", "x.npz"];
+    let before = names.map(|name| std::fs::read(place.path(name)).unwrap());
+    place.compile(&place.path("m.onnx"), "./m.onnx", &[]).status(2).says(&["./m.onnx would overwrite the model"]);
+    std::fs::copy(mnist(), place.path("m.npz")).unwrap();
+    std::fs::copy(place.path("n.graph"), place.path("g.npz")).unwrap();
+    let run = |graph: &str, output: &str, flags: &[&str]| {
+        place.lrpc(&[&["run", graph, "--inputs", "x.npz", "-o", output], flags].concat()).status(2)
+    };
+    run("n.graph", "x.npz", &[]).says(&["x.npz would overwrite an input, x.npz"]);
+    run("g.npz", "g.npz", &[]).says(&["would overwrite the graph"]);
+    run("n.graph", "m.npz", &["--model", "m.npz"]).says(&["would overwrite the model"]);
+    place.lrpc(&["opt", "n.graph", "-o", "n.graph"]).status(2).says(&["would overwrite the input"]);
+    assert!(names.map(|name| std::fs::read(place.path(name)).unwrap()) == before);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_output_that_cannot_be_made_names_no_temporary_file() {
+    let place = Place::compiled(&[]);
+    std::fs::write(place.path("file"), "").unwrap();
+    let answer = place.compile(&mnist(), "file/m.graph", &[]).status(2);
+    assert!(answer.stderr.contains("file/m.graph: cannot be written: there is no folder file"), "{}", answer.stderr);
+    assert!(!answer.stderr.contains(".partial"), "{}", answer.stderr);
 }

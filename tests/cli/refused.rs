@@ -21,7 +21,7 @@ const WORDS: [(&str, i32, &[&str]); 20] = [
     ("matmul_shape.onnx", 3, &["MatMul", "f32[1, 2]", "f32[3, 4]"]),
     ("dims_overflow.onnx", 3, &["more elements than can be counted"]),
     ("dims_huge.onnx", 3, &["4398046511104 bytes"]),
-    ("unknown_operators.onnx", 4, &["Frobnicate", "3 errors"]),
+    ("unknown_operators.onnx", 4, &["Frobnicate ×2", "2 errors"]),
     ("undefined_input.onnx", 3, &["ghost"]),
     ("opset_from_the_future.onnx", 3, &["opset 9999", "7 to"]),
     ("opset_too_old.onnx", 3, &["opset 3"]),

@@ -65,6 +65,32 @@ fn threads_and_repetition_change_no_bit() {
 }
 
 #[test]
+fn more_threads_than_are_of_use_are_not_started() {
+    let place = Place::compiled(&[]);
+    place.write("x.npz", &[("input", digits(&[5]))]);
+    place.run(&[]).good();
+    let expected = std::fs::read(place.path("r.npz")).unwrap();
+    place.run(&["--threads", "100000"]).good().says(&["instead of 100000", "4 for each core"]);
+    assert!(std::fs::read(place.path("r.npz")).unwrap() == expected);
+}
+
+#[test]
+fn models_are_told_from_graphs() {
+    let place = Place::new();
+    let model = mnist();
+    let model = model.to_str().unwrap();
+    let inspect = [["inspect", model].to_vec(), vec!["plan", model], vec!["run", model, "-o", "r.npz"]];
+    for arguments in inspect {
+        place.lrpc(&arguments).status(3).says(&["this is an ONNX model; compile it first"]);
+    }
+    place.compile(&mnist(), "m.graph", &[]).good();
+    place.compile(&place.path("m.graph"), "n.graph", &[]).status(3).says(&["this is a relevance graph"]);
+    let image = crate::support::repository("examples/mnist/digit_3.png");
+    let answer = place.lrpc(&["explain", "m.graph", "--image", image.to_str().unwrap()]);
+    answer.status(3).says(&["this is a relevance graph"]);
+}
+
+#[test]
 fn a_sample_does_not_feel_its_neighbours() {
     let place = Place::compiled(&[]);
     let first = |seeds: &[u32]| {
@@ -132,7 +158,7 @@ fn the_model_is_found_from_the_graph_or_named() {
     let run = ["run", "sub/m.graph", "--inputs", "x.npz", "-o", "r.npz"];
     place.lrpc(&run).good();
     std::fs::rename(place.path("model.onnx"), place.path("moved.onnx")).unwrap();
-    place.lrpc(&run).status(3).says(&["model.onnx", "No such file"]);
+    place.lrpc(&run).status(3).says(&["its model is not at", "model.onnx", "--model"]);
     place.lrpc(&[&run[..], &["--model", "moved.onnx"]].concat()).good();
     let other = crate::support::repository("tests/data/models/vgg/model.onnx");
     let answer = place.lrpc(&[&run[..], &["--model", other.to_str().unwrap()]].concat());
