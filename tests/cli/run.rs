@@ -164,3 +164,11 @@ fn the_model_is_found_from_the_graph_or_named() {
     let answer = place.lrpc(&[&run[..], &["--model", other.to_str().unwrap()]].concat());
     answer.status(3).says(&["another model", "bytes", "--model"]);
 }
+
+#[test]
+fn no_samples_give_no_relevance() {
+    let place = Place::compiled(&["--rules", "epsilon"]);
+    place.write("x.npz", &[("input", digits(&[]))]);
+    place.run(&["--audit"]).good();
+    assert_eq!(place.read("r.npz").tensors["relevance/input"].shape(), [0, 1, 28, 28]);
+}
