@@ -118,6 +118,34 @@ fn operators_without_lowering_are_grouped_and_counted_against_all() {
     assert_eq!(answer.says(&["Frobnicate ×3", "at b of ", "the first"]).stderr.matches("error: ").count(), 1);
 }
 
+/// A chain of softmaxes over these values, from `x` to `y`.
+fn chain(values: &[&str]) -> Vec<u8> {
+    model_of(values.windows(2).map(|pair| node("Softmax", &[pair[0]], pair[1])).collect())
+}
+
+#[test]
+fn one_more_layer_changes_its_own_lines_and_its_neighbours() {
+    let place = Place::new();
+    let lines = |name: &str, values: &[&str]| {
+        std::fs::write(place.path(name), chain(values)).unwrap();
+        place.compile(&place.path(name), "g.graph", &["--rules", "epsilon"]).good();
+        std::fs::read_to_string(place.path("g.graph")).unwrap().lines().map(str::to_string).collect::<Vec<_>>()
+    };
+    let before = lines("before.onnx", &["x", "a", "b", "d", "e", "y"]);
+    let after = lines("after.onnx", &["x", "a", "b", "c", "d", "e", "y"]);
+    // `c` is the new value, `b` what it reads and `d` what reads it.
+    let near = |line: &str| {
+        let names = line.split(|c: char| !c.is_ascii_alphanumeric());
+        line.starts_with("model ") || names.into_iter().any(|name| ["b", "c", "d"].contains(&name))
+    };
+    for (one, other) in [(&before, &after), (&after, &before)] {
+        for line in one.iter().filter(|line| !other.contains(line)) {
+            assert!(near(line), "{line}");
+        }
+    }
+    assert!(after.len() > before.len() && before.iter().filter(|line| after.contains(line)).count() > before.len() / 2);
+}
+
 #[test]
 fn the_rule_book_is_shown() {
     let place = Place::new();
