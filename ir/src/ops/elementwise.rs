@@ -110,8 +110,6 @@ pub enum Function {
     Stabilise,
     /// `p·sg(z)`: what [`Function::Stabilise`] adds.
     Stabiliser,
-    /// `S(z) = sg(z)·max(|z|, p)`.
-    StabiliseClip,
     /// Truth value negated.
     Not,
     /// Whether `x` is not a number; the result is `bool`.
@@ -122,7 +120,7 @@ pub enum Function {
 type FunctionDef = (Function, &'static str, &'static [(&'static str, Option<f64>)]);
 
 /// Every function; the one place that names them.
-const FUNCTIONS: [FunctionDef; 40] = [
+const FUNCTIONS: [FunctionDef; 39] = [
     (Function::Relu, "relu", &[]),
     (Function::LeakyRelu, "leaky_relu", &[("alpha", None)]),
     (Function::Elu, "elu", &[("alpha", Some(1.0))]),
@@ -160,7 +158,6 @@ const FUNCTIONS: [FunctionDef; 40] = [
     (Function::Negative, "negative", &[]),
     (Function::Stabilise, "stabilise", &[("eps", None)]),
     (Function::Stabiliser, "stabiliser", &[("eps", None)]),
-    (Function::StabiliseClip, "stabilise_clip", &[("eps", None)]),
     (Function::Not, "not", &[]),
     (Function::IsNan, "is_nan", &[]),
 ];
@@ -209,7 +206,6 @@ impl Function {
             | Function::Cos
             | Function::Stabilise
             | Function::Stabiliser
-            | Function::StabiliseClip
             | Function::Not
             | Function::IsNan
             | Function::Sqrt => false,

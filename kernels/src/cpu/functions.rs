@@ -133,7 +133,6 @@ pub(super) fn value<T: Real>(unary: &Unary, x: &[T], y: &mut [T]) -> Result<(), 
         Function::Shift => map(x, y, |x| x + p),
         Function::Stabilise => map(x, y, |x| x + p * side(x)),
         Function::Stabiliser => map(x, y, |x| p * side(x)),
-        Function::StabiliseClip => map(x, y, |x| side(x) * choose(x.abs() < p, p, x.abs())),
         Function::Not | Function::IsNan => return Err(unsupported("the number-valued ", unary.function)),
     }
     Ok(())
@@ -208,7 +207,6 @@ pub(super) fn derivative<T: Real>(unary: &Unary, x: &[T], y: &mut [T]) -> Result
         Function::Clip => map(x, y, |x| step(x >= p && x <= q)),
         Function::Scale => y.fill(p),
         Function::Shift | Function::Stabilise => y.fill(one),
-        Function::StabiliseClip => map(x, y, |x| step(x.abs() > p)),
         Function::Sign | Function::Floor | Function::Ceil | Function::Round | Function::Stabiliser => y.fill(zero),
         Function::Not | Function::IsNan => return Err(unsupported("derivative of ", unary.function)),
     }
@@ -260,7 +258,7 @@ mod tests {
             Function::HardSigmoid => Unary::with2(function, 0.2, 0.5),
             Function::Clip => Unary::with2(function, -2.0, 6.0),
             Function::Pow => Unary::with(function, 3.0),
-            Function::Stabilise | Function::Stabiliser | Function::StabiliseClip => Unary::with(function, 1e-6),
+            Function::Stabilise | Function::Stabiliser => Unary::with(function, 1e-6),
             Function::Swish => Unary::with(function, 1.0),
             _ => Unary::with2(function, 0.7, 1.1),
         }

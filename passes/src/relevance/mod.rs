@@ -321,7 +321,6 @@ impl Walk<'_> {
             output: step.output,
             arrival,
             parameters: step.choice.parameters,
-            carrier: self.carrier,
         };
         let flows = (rule.emit)(b, &site).map_err(|diagnostic| diagnostic.at(&name))?;
         let mut outputs = Vec::new();

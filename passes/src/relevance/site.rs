@@ -76,8 +76,6 @@ pub struct Site {
     pub arrival: Arrival,
     /// The rule's parameters, defaults filled in.
     pub parameters: BTreeMap<String, Parameter>,
-    /// How the composite wants relevance to travel.
-    pub carrier: Carrier,
 }
 
 impl Site {
