@@ -15,6 +15,7 @@ pub mod canonicalise;
 pub mod compile;
 pub mod manager;
 pub mod names;
+mod pattern;
 pub mod relevance;
 pub mod rules;
 #[cfg(test)]

@@ -2,8 +2,11 @@
 
 mod fold_batch_norm;
 mod hoist_prepare;
+mod merge_affine;
 mod merge_bias;
 mod merge_equal;
+mod recognise_group_norm;
+mod recognise_norm;
 mod recognise_swish;
 mod remove_identities;
 mod split_bias;
@@ -14,6 +17,10 @@ use crate::manager::PassDef;
 pub const PIPELINE: &[PassDef] = &[
     remove_identities::PASS,
     hoist_prepare::PASS,
+    merge_equal::PASS,
+    recognise_norm::PASS,
+    recognise_group_norm::PASS,
+    merge_affine::PASS,
     split_bias::PASS,
     merge_bias::PASS,
     fold_batch_norm::PASS,

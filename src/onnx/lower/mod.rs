@@ -114,7 +114,11 @@ impl<'m> Import<'m> {
         let graph = self.lowering.file.graph();
         for tensor in &graph.initializer {
             match self.lowering.file.tensor(tensor) {
-                Some(data) => self.lowering.define_tensor(tensor.name(), data, Keep::Reference),
+                Some(data) => {
+                    // A single number is a constant of the program, which patterns want to read.
+                    let keep = if data.elements() == 1 { Keep::Inline } else { Keep::Reference };
+                    self.lowering.define_tensor(tensor.name(), data, keep);
+                }
                 None => self.refuse_value(tensor.name(), unsupported("its element type is not supported")),
             }
         }
