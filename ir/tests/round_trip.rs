@@ -91,7 +91,7 @@ impl Generator {
                 shape: vec![dim; ty.rank()],
             }),
             9 => Op::Select(Select::ArgMax { axis }),
-            10 => Op::Normalize(Normalize::Softmax { axis }),
+            10 => Op::Normalize(Normalize::Softmax { axis, safe: axis == 0 }),
             11 => Op::Scan(Scan::CumulativeSum {
                 axis,
                 exclusive: first.is_multiple_of(2),

@@ -10,6 +10,7 @@
 //! patterns are algebra. Only composites choose rules. An operation without a rule is an error, never an identity.
 
 pub mod adjoint;
+pub mod attention;
 pub mod bind;
 pub mod canonicalise;
 pub mod compile;

@@ -30,6 +30,7 @@ from evaluator.network import Network
 from fixtures import broken
 from fixtures.families import FAMILIES, big
 from fixtures.operators import operators
+from fixtures.patterns import patterns
 
 HERE = pathlib.Path(__file__).parent
 
@@ -201,6 +202,9 @@ def main():
     for name, b in operators().items():
         if not arguments.only or "op_" + name in arguments.only:
             write_operator(HERE / "models" / f"op_{name}", b)
+    for name, b in patterns().items():
+        if not arguments.only or "pattern_" + name in arguments.only:
+            write_operator(HERE / "models" / f"pattern_{name}", b)
     if not arguments.only:
         shutil.rmtree(HERE / "broken", ignore_errors=True)
         broken.write(HERE / "broken")

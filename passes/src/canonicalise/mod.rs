@@ -5,8 +5,10 @@ mod hoist_prepare;
 mod merge_affine;
 mod merge_bias;
 mod merge_equal;
+mod merge_safe_softmax;
 mod recognise_group_norm;
 mod recognise_norm;
+mod recognise_softmax;
 mod recognise_swish;
 mod remove_identities;
 mod split_bias;
@@ -18,6 +20,8 @@ pub const PIPELINE: &[PassDef] = &[
     remove_identities::PASS,
     hoist_prepare::PASS,
     merge_equal::PASS,
+    recognise_softmax::PASS,
+    merge_safe_softmax::PASS,
     recognise_norm::PASS,
     recognise_group_norm::PASS,
     merge_affine::PASS,

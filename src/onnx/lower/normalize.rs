@@ -9,8 +9,8 @@ use super::site::{Site, axis};
 use super::table::OpDef;
 
 pub(super) const OPERATORS: &[OpDef] = &[
-    OpDef::new("Softmax", 1, |site| flattened(site, |axis| Normalize::Softmax { axis })),
-    OpDef::new("Softmax", 13, |site| along_axis(site, |axis| Normalize::Softmax { axis })),
+    OpDef::new("Softmax", 1, |site| flattened(site, |axis| Normalize::Softmax { axis, safe: false })),
+    OpDef::new("Softmax", 13, |site| along_axis(site, |axis| Normalize::Softmax { axis, safe: false })),
     OpDef::new("LogSoftmax", 1, |site| flattened(site, |axis| Normalize::LogSoftmax { axis })),
     OpDef::new("LogSoftmax", 13, |site| along_axis(site, |axis| Normalize::LogSoftmax { axis })),
     OpDef::new("BatchNormalization", 7, batch_norm),
