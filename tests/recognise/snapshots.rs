@@ -1,7 +1,7 @@
 //! Every graph that a pass is tested on computes the same before and after it, in f64 on random numbers.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -47,16 +47,21 @@ impl WeightSource for Weights {
     }
 }
 
-fn sizes() -> Bindings {
-    [("N", 4), ("S", 3), ("H", 5), ("W", 3), ("M", 2)].into_iter().map(|(name, size)| (name.to_string(), size)).collect()
+/// A size for each symbol of the inputs and weights.
+fn sizes(graph: &Graph) -> Bindings {
+    let mut symbols = BTreeSet::new();
+    for value in graph.inputs().into_iter().chain(graph.weights().into_values()) {
+        graph.ty(value).shape.iter().for_each(|dim| dim.symbols(&mut symbols));
+    }
+    symbols.into_iter().zip([4, 3, 5, 2]).collect()
 }
 
-fn shape(ty: &TensorType) -> Vec<usize> {
-    ty.bound_shape(&sizes()).unwrap()
+fn shape(ty: &TensorType, sizes: &Bindings) -> Vec<usize> {
+    ty.bound_shape(sizes).unwrap()
 }
 
-fn input(ty: &TensorType, numbers: Numbers, random: &mut Random) -> Tensor {
-    let shape = shape(ty);
+fn input(ty: &TensorType, sizes: &Bindings, numbers: Numbers, random: &mut Random) -> Tensor {
+    let shape = shape(ty, sizes);
     let count = shape.iter().product();
     if ty.dtype == DType::Bool {
         let values: Vec<bool> = random.many(count).into_iter().map(|value| value > 0.0).collect();
@@ -73,7 +78,7 @@ fn input(ty: &TensorType, numbers: Numbers, random: &mut Random) -> Tensor {
 }
 
 fn run(graph: &Graph, weights: &Weights, inputs: &BTreeMap<String, Tensor>) -> BTreeMap<String, Vec<f64>> {
-    let request = bind::Request { precision: Precision::F64, dims: sizes(), ..bind::Request::default() };
+    let request = bind::Request { precision: Precision::F64, dims: sizes(graph), ..bind::Request::default() };
     let plan = bind::bind(graph, &request).unwrap_or_else(|error| panic!("{error}\n{}", text::print(graph)));
     let mut executor = Executor::new(Arc::new(plan), weights, Options { threads: 1, ..Options::default() }).unwrap();
     let outcome = executor.run(inputs, None).unwrap_or_else(|error| panic!("{error}\n{}", text::print(graph)));
@@ -94,17 +99,17 @@ fn graphs(path: &Path) -> (Graph, Graph) {
 
 fn check(path: &Path, numbers: Numbers) {
     let (before, after) = graphs(path);
-    let mut random = Random(7);
+    let (mut random, sizes) = (Random(7), sizes(&before));
     let weight = |(name, value)| {
         let ty: &TensorType = before.ty(value);
-        let count = shape(ty).iter().product();
+        let count = shape(ty, &sizes).iter().product();
         let values = random.many(count).into_iter().map(|value| value.abs() + 0.1).collect();
         (String::from(name), (ty.dtype, values))
     };
     let weights = Weights(before.weights().into_iter().map(weight).collect());
     let inputs = before.inputs().into_iter();
     let inputs: BTreeMap<String, Tensor> =
-        inputs.map(|value| (before.name(value).into(), input(before.ty(value), numbers, &mut random))).collect();
+        inputs.map(|value| (before.name(value).into(), input(before.ty(value), &sizes, numbers, &mut random))).collect();
     let (expected, found) = (run(&before, &weights, &inputs), run(&after, &weights, &inputs));
     assert_eq!(expected.len(), found.len(), "{}", path.display());
     for (name, expected) in expected {

@@ -1,5 +1,6 @@
 //! Canonicalisation of the forward region: what rules shall see as one thing becomes one thing.
 
+mod absorb_transposes;
 mod fold_batch_norm;
 mod hoist_prepare;
 mod merge_affine;
@@ -25,6 +26,7 @@ pub const PIPELINE: &[PassDef] = &[
     recognise_norm::PASS,
     recognise_group_norm::PASS,
     merge_affine::PASS,
+    absorb_transposes::PASS,
     split_bias::PASS,
     merge_bias::PASS,
     fold_batch_norm::PASS,

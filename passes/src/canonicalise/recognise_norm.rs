@@ -94,6 +94,38 @@ mod tests {
     }
 
     #[test]
+    fn recognise_layer_norm_scaled_and_moved() {
+        check_pass(
+            "recognise_layer_norm_scaled_and_moved",
+            PASS,
+            r#"
+        input %x : f32[N, 8]
+        weight @w : f32[8]
+        weight @b : f32[8]
+        forward
+        %m = reduce_mean %x {axes=[1], keep=true} : f32[N, 1]
+        %m.all = broadcast %m : f32[N, 8]
+        %d = sub %x, %m.all : f32[N, 8]
+        %q = mul %d, %d : f32[N, 8]
+        %v = reduce_mean %q {axes=[1], keep=true} : f32[N, 1]
+        %e = shift %v {by=0.001} : f32[N, 1]
+        %s = sqrt %e : f32[N, 1]
+        %i = reciprocal %s : f32[N, 1]
+        %i.all = broadcast %i : f32[N, 8]
+        %w.all = broadcast @w : f32[N, 8]
+        %f = mul %i.all, %w.all : f32[N, 8]
+        %scaled = mul %x, %f : f32[N, 8] from "/mul"
+        %moved = mul %m.all, %f : f32[N, 8] from "/mul2"
+        %b.all = broadcast @b : f32[N, 8]
+        %offset = sub %b.all, %moved : f32[N, 8] from "/sub"
+        %y = add %scaled, %offset : f32[N, 8] from "/add"
+        result "output/y" = %y
+        "#,
+            &[],
+        );
+    }
+
+    #[test]
     fn recognise_layer_norm_over_channels() {
         check_pass(
             "recognise_layer_norm_over_channels",

@@ -57,7 +57,7 @@ fn quotient(graph: &Graph, node: NodeId) -> Found<(Value, Normalize)> {
             Some(_) => return Found::NearMiss("its sums meet other rows than those they are taken over"),
             None => {}
         }
-        if shifted(graph, divisor).is_some_and(|(sum, _)| sums(uncast(graph, sum)).is_some()) {
+        if shifted(graph, divisor).is_some_and(|(sum, _)| sums(Rows::new(graph).peel(sum)).is_some()) {
             return Found::NearMiss("something is added to its sum");
         }
     }

@@ -24,11 +24,16 @@ pub(crate) struct Standardised {
     pub eps: f64,
     /// A constant factor of the result's shape that stood between.
     pub scale: Option<Value>,
+    /// A constant summand of the result's shape that stood between.
+    pub bias: Option<Value>,
 }
 
-/// The pattern that ends at `node`, a quotient or product.
+/// The pattern that ends at `node`: a quotient, a product, or a sum of what is scaled and what is moved.
 pub(crate) fn standardised(graph: &Graph, node: NodeId) -> Found<Standardised> {
     let value = Value::from(node);
+    if let Some(found) = scaled_and_moved(graph, value) {
+        return Found::Pattern(found);
+    }
     let mut near = Found::Nothing;
     if let Some([numerator, divisor]) = binary(graph, value, Binary::Div) {
         let mut rows = Rows::new(graph);
@@ -117,37 +122,74 @@ fn numerated(
     mut rows: Rows<'_>,
     scale: Option<Value>,
 ) -> Found<Standardised> {
-    let radicand = rows.peel(radicand);
-    let (mean, eps) = shifted(graph, radicand).unwrap_or((radicand, 0.0));
-    let mean = rows.peel(mean);
-    let found = match mean_of(graph, mean) {
-        Found::Pattern((square, axes)) => match square_of(graph, square) {
-            Some(base) => Squares { base, axes, centred: false },
-            None => return Found::Nothing,
-        },
+    let (found, eps) = match squares(graph, radicand, &mut rows) {
+        Found::Pattern(found) => found,
         Found::NearMiss(reason) => {
-            let is_variance = scaled_squares(graph, mean).is_some_and(|base| same(graph, base, numerator));
-            return if is_variance { Found::NearMiss(reason) } else { Found::Nothing };
+            let of_numerator = scaled_squares(graph, &mut rows, radicand).is_some_and(|base| same(graph, base, numerator));
+            return if of_numerator { Found::NearMiss(reason) } else { Found::Nothing };
         }
-        Found::Nothing => match difference_of_moments(graph, mean, &mut rows) {
-            Some(squares) => squares,
-            None => return Found::Nothing,
-        },
+        Found::Nothing => return Found::Nothing,
     };
     match place(graph, numerator, &found, scale) {
         Some((x, centred, scale)) if rows.meet(x, &found.axes) => {
-            Found::Pattern(Standardised { x, centred, axes: found.axes, eps, scale })
+            Found::Pattern(Standardised { x, centred, axes: found.axes, eps, scale, bias: None })
         }
         Some(_) => Found::NearMiss("its deviation meets other rows than those it is taken over"),
         None => Found::Nothing,
     }
 }
 
+/// The mean of squares in `mean + ε`, and ε.
+fn squares(graph: &Graph, radicand: Value, rows: &mut Rows<'_>) -> Found<(Squares, f64)> {
+    let radicand = rows.peel(radicand);
+    let (mean, eps) = shifted(graph, radicand).unwrap_or((radicand, 0.0));
+    let mean = rows.peel(mean);
+    match mean_of(graph, mean) {
+        Found::Pattern((square, axes)) => match square_of(graph, square) {
+            Some(base) => Found::Pattern((Squares { base, axes, centred: false }, eps)),
+            None => Found::Nothing,
+        },
+        Found::NearMiss(reason) => Found::NearMiss(reason),
+        Found::Nothing => match difference_of_moments(graph, mean, rows) {
+            Some(squares) => Found::Pattern((squares, eps)),
+            None => Found::Nothing,
+        },
+    }
+}
+
 /// What is squared under `Σ x²` times a number.
-fn scaled_squares(graph: &Graph, value: Value) -> Option<Value> {
-    let (sum, _) = super::scaled(graph, value)?;
-    let (square, _) = reduced(graph, Rows::new(graph).peel(sum), ReduceKind::Sum)?;
+fn scaled_squares(graph: &Graph, rows: &mut Rows<'_>, radicand: Value) -> Option<Value> {
+    let radicand = rows.peel(radicand);
+    let (value, _) = shifted(graph, radicand).unwrap_or((radicand, 0.0));
+    let (sum, _) = super::scaled(graph, rows.peel(value))?;
+    let (square, _) = reduced(graph, rows.peel(sum), ReduceKind::Sum)?;
     square_of(graph, square)
+}
+
+/// `x·f + (bias − mean(x)·f)` with `f = scale/√(variance + ε)`: what is scaled, and what is moved.
+fn scaled_and_moved(graph: &Graph, value: Value) -> Option<Standardised> {
+    let sums = either_order(graph, value, Binary::Add).into_iter();
+    let sums = sums.filter_map(|[scaled, offset]| Some((scaled, binary(graph, offset, Binary::Sub)?)));
+    let sums = sums.filter(|(_, [bias, _])| graph.constant_source(*bias).is_some());
+    for (scaled, [bias, moved]) in sums {
+        for [x, factor] in either_order(graph, scaled, Binary::Mul) {
+            let Some(InverseRoot { radicand, mut rows, scale }) = inverse_root(graph, factor) else { continue };
+            let means = either_order(graph, moved, Binary::Mul).into_iter();
+            let Some([mean, _]) = means.into_iter().find(|[_, again]| same(graph, *again, factor)) else { continue };
+            let mean = rows.peel(mean);
+            let (Found::Pattern((of, axes)), Found::Pattern((found, eps))) =
+                (mean_of(graph, mean), squares(graph, radicand, &mut rows))
+            else {
+                continue;
+            };
+            let centred = if found.centred { Some(found.base) } else { centred_of(graph, found.base, &axes) };
+            let fits = same(graph, of, x) && centred.is_some_and(|base| same(graph, base, x));
+            if fits && axes == found.axes && rows.meet(x, &axes) {
+                return Some(Standardised { x, centred: true, axes, eps, scale, bias: Some(bias) });
+            }
+        }
+    }
+    None
 }
 
 /// A mean of squares of `base`, or of `base` less its mean.
@@ -265,6 +307,8 @@ pub(crate) fn replace(
         steps.push((Op::Elementwise(Elementwise::Cast(ty.dtype)), vec![], "cast"));
     }
     steps.extend(after.into_iter().map(|scale| (multiply.clone(), vec![scale], "scaled")));
+    let add = Op::Elementwise(Elementwise::Binary(Binary::Add));
+    steps.extend(found.bias.into_iter().map(|bias| (add.clone(), vec![bias], "moved")));
     let mut current = found.x;
     let last = steps.len() - 1;
     for (place, (op, more, what)) in steps.into_iter().enumerate() {
