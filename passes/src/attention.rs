@@ -18,10 +18,10 @@ pub enum Mask {
     Selected(Value),
 }
 
-/// The product of two activations that scores are.
+/// The product of queries and keys that scores are.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scores {
-    /// The contraction of queries and keys.
+    /// The contraction of queries and keys, one of which may be a constant.
     pub product: NodeId,
     /// What is done to its result, from the softmax back.
     pub masks: Vec<Mask>,
@@ -40,7 +40,7 @@ pub struct Scores {
 pub struct Attention {
     /// The softmax.
     pub softmax: NodeId,
-    /// Its scores, where they are a product of two activations.
+    /// Its scores, where they are a product of queries and keys.
     pub scores: Option<Scores>,
     /// The contraction or product by which its shares weigh other activations.
     pub weighing: NodeId,
@@ -130,7 +130,7 @@ fn descends(graph: &Graph, value: Value, from: Value) -> bool {
     false
 }
 
-/// The scores of a softmax, if they are a product of two activations.
+/// The scores of a softmax, if they are a product of queries and keys.
 pub fn scores(graph: &Graph, softmax: NodeId) -> Option<Scores> {
     let mut masks = Vec::new();
     let (product, outer) = score_product(graph, graph.operand(softmax, 0)?, &mut masks, WINDOW)?;
@@ -158,9 +158,11 @@ fn score_product(
         return Some((product, scale.map(|scale| scale * by)));
     }
     match &graph.node(node).op {
-        Op::Linear(Linear::Dot(_)) => {
-            let active = |slot| graph.operand(node, slot).is_some_and(|x| graph.constant_source(x).is_none());
-            (active(0) && active(1)).then_some((node, Some(1.0)))
+        Op::Linear(Linear::Dot(dot)) => {
+            // A learned query is a constant; without heads, a product with a constant is a layer.
+            let activations = graph.operands(node).into_iter().take(2).filter(|&x| graph.constant_source(x).is_none());
+            let needed = if dot.batch.is_empty() { 2 } else { 1 };
+            (activations.count() >= needed).then_some((node, Some(1.0)))
         }
         Op::Elementwise(Elementwise::Binary(Binary::Add)) => {
             either_order(graph, value, Binary::Add).into_iter().find_map(|[x, mask]| {
@@ -233,8 +235,16 @@ impl Factor {
     }
 }
 
-/// `x·c + turned(x)·s`, where one half of what is turned is negated and the halves are put together again.
+/// `x·c + turned(x)·s`, where one half of what is turned is negated and the halves are put together again; elements that
+/// do not turn may stand beside it.
 fn is_rotary(graph: &Graph, value: Value) -> bool {
+    if let Op::Movement(Movement::Concat { .. }) = graph.node(value.node).op {
+        return graph.operands(value.node).into_iter().any(|part| is_turned_sum(graph, uncast(graph, part)));
+    }
+    is_turned_sum(graph, value)
+}
+
+fn is_turned_sum(graph: &Graph, value: Value) -> bool {
     let turned = |value: Value| {
         let Op::Movement(Movement::Concat { .. }) = graph.node(value.node).op else { return false };
         graph.operands(value.node).into_iter().any(|part| unary(graph, part, Function::Neg).is_some())
