@@ -234,7 +234,9 @@ mod tests {
         }
         check_dtypes("i64", "bool", &["?[2]"], "cumulative_sum {axis=0}", "?[2]");
         check_dtypes("f32", "bool", &["?[2]", "i64[2]"], "scatter_add {axis=0}", "?[4]");
-        let line = |op: &str, result: &str| format!("input %x : f32[2, 3]\nforward\n  %y = {op} : {result}\nresult \"y\" = %y\n");
+        let line = |op: &str, result: &str| {
+            format!("input %x : f32[2, 3]\nforward\n  %y = {op} : {result}\nresult \"y\" = %y\n")
+        };
         check_broken(1, &line("top_k %x {axis=1}", "i64[2, 4]"));
         check_dtypes("i64", "bool", &["?[2, 3]", "?[3]"], "dot {contract=1x0}", "?[2]");
         check_dtypes("i64", "bool", &["?[1, 1, 4]", "?[1, 1, 2]"], "conv", "?[1, 1, 3]");

@@ -131,7 +131,8 @@ fn batched_gather(random: &mut Random, x: &ArrayD<f64>) -> Move {
     let picked: Vec<Vec<usize>> = (0..2).map(|_| (0..count).map(|_| random.below(size)).collect()).collect();
     let index = picked.iter().flatten().map(|&at| at as f64).collect();
     let places = places(x.shape());
-    let blocks: Vec<_> = (0..2).map(|block| places.index_axis(Axis(0), block).select(Axis(axis - 1), &picked[block])).collect();
+    let blocks: Vec<_> =
+        (0..2).map(|block| places.index_axis(Axis(0), block).select(Axis(axis - 1), &picked[block])).collect();
     let blocks: Vec<_> = blocks.iter().map(|block| block.view()).collect();
     Move {
         op: format!("gather %x, %i {{axis={axis}, batch=1}}"),

@@ -100,9 +100,10 @@ impl Known {
                 *coordinates.get_mut(*axis)? = place.checked_rem(*size)?;
                 place = place.checked_div(*size)?;
             }
-            let own = coordinates.iter().zip(&self.shape).try_fold(0_usize, |own, (coordinate, size)| {
-                own.checked_mul(*size)?.checked_add(*coordinate)
-            })?;
+            let own = coordinates
+                .iter()
+                .zip(&self.shape)
+                .try_fold(0_usize, |own, (coordinate, size)| own.checked_mul(*size)?.checked_add(*coordinate))?;
             self.elements.get(own).cloned()
         })
     }

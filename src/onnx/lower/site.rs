@@ -210,7 +210,11 @@ impl<'s, 'm> Site<'s, 'm> {
         let name = self.input_name(index)?;
         let ty = self.lowering.ty(name).ok().filter(|ty| ty.dtype.is_float())?;
         let count = ty.elements().ok()?.known()?;
-        if usize::try_from(count).is_ok_and(|count| count <= Known::MAX_ELEMENTS) { self.constant_of(name) } else { None }
+        if usize::try_from(count).is_ok_and(|count| count <= Known::MAX_ELEMENTS) {
+            self.constant_of(name)
+        } else {
+            None
+        }
     }
 
     // Building.
