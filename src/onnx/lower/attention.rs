@@ -59,7 +59,7 @@ fn repeat_heads(site: &mut Site, x: Value, wanted: &Dim) -> Lowered<Value> {
     site.reshape(copied, vec![batch.clone(), wanted.clone(), sequence.clone(), size.clone()])
 }
 
-/// `softmax(scale·Q·Kᵀ + mask)·V` (ONNX, `Attention`).
+/// `softmax(cap(scale·Q·Kᵀ) + mask)·V` with `cap(x) = c·tanh(x/c)` (ONNX, `Attention`).
 fn attention(site: &mut Site) -> Lowered {
     let queries = site.input(0)?;
     let joined = site.ty(queries).rank() == 3;
@@ -100,17 +100,17 @@ fn weights(site: &mut Site, queries: Value, keys: Value) -> Lowered<Value> {
     let product = Dot { batch: vec![(0, 0), (1, 1)], contract: vec![(3, 3)] };
     let scores = site.emit(Op::Linear(Linear::Dot(product)), &[queries, keys])?;
     let scores = site.unary(Function::Scale, [scale, 0.0], scores)?;
-    let masked = mask(site, scores)?;
     let cap = site.float_or("softcap", 0.0)?;
     let capped = if cap == 0.0 {
-        masked
+        scores
     } else {
-        let small = site.unary(Function::Scale, [1.0 / cap, 0.0], masked)?;
+        let small = site.unary(Function::Scale, [1.0 / cap, 0.0], scores)?;
         let bounded = site.unary(Function::Tanh, [0.0; 2], small)?;
         site.unary(Function::Scale, [cap, 0.0], bounded)?
     };
-    let weights = site.emit(Op::Normalize(Normalize::Softmax { axis: 3 }), &[capped])?;
-    let stages = [scores, masked, capped, weights];
+    let masked = mask(site, capped)?;
+    let weights = site.emit(Op::Normalize(Normalize::Softmax { axis: 3 }), &[masked])?;
+    let stages = [scores, capped, masked, weights];
     if let Some(asked) = usize::try_from(stage).ok().and_then(|stage| stages.get(stage)) {
         site.output(3, *asked)?;
     }
