@@ -4,7 +4,7 @@ mod fold_batch_norm;
 mod hoist_prepare;
 mod merge_bias;
 mod merge_equal;
-mod recognise_swish;
+mod recognise_activations;
 mod remove_identities;
 mod split_bias;
 
@@ -14,10 +14,10 @@ use crate::manager::PassDef;
 pub const PIPELINE: &[PassDef] = &[
     remove_identities::PASS,
     hoist_prepare::PASS,
+    recognise_activations::PASS,
     split_bias::PASS,
     merge_bias::PASS,
     fold_batch_norm::PASS,
-    recognise_swish::PASS,
     merge_equal::PASS,
 ];
 
