@@ -28,6 +28,7 @@ from onnx.reference import ReferenceEvaluator
 import reference
 from evaluator.network import Network
 from fixtures import broken
+from fixtures.activations import activations
 from fixtures.families import FAMILIES, big
 from fixtures.operators import operators
 
@@ -198,9 +199,10 @@ def main():
     for name in FAMILIES:
         if not arguments.only or name in arguments.only:
             write_family(HERE / "models" / name, name)
-    for name, b in operators().items():
-        if not arguments.only or "op_" + name in arguments.only:
-            write_operator(HERE / "models" / f"op_{name}", b)
+    single = {f"op_{name}": b for name, b in operators().items()} | activations()
+    for name, b in single.items():
+        if not arguments.only or name in arguments.only:
+            write_operator(HERE / "models" / name, b)
     if not arguments.only:
         shutil.rmtree(HERE / "broken", ignore_errors=True)
         broken.write(HERE / "broken")
