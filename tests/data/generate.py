@@ -28,6 +28,7 @@ from onnx.reference import ReferenceEvaluator
 import reference
 from evaluator.network import Network
 from fixtures import broken
+from fixtures.activations import activations
 from fixtures.choices import choices
 from fixtures.dynamic import DYNAMIC, write_dynamic
 from fixtures.families import FAMILIES, big
@@ -203,12 +204,10 @@ def main():
     for name in FAMILIES:
         if not arguments.only or name in arguments.only:
             write_family(HERE / "models" / name, name)
-    for name, b in (operators() | choices()).items():
-        if not arguments.only or "op_" + name in arguments.only:
-            write_operator(HERE / "models" / f"op_{name}", b)
-    for name, b in patterns().items():
-        if not arguments.only or "pattern_" + name in arguments.only:
-            write_operator(HERE / "models" / f"pattern_{name}", b)
+    single = {f"op_{name}": b for name, b in (operators() | choices()).items()} | activations() | patterns()
+    for name, b in single.items():
+        if not arguments.only or name in arguments.only:
+            write_operator(HERE / "models" / name, b)
     for name, make in DYNAMIC.items():
         if not arguments.only or name in arguments.only:
             write_dynamic(HERE / "dynamic" / name, make(name), run_onnxruntime)

@@ -7,10 +7,10 @@ mod merge_affine;
 mod merge_bias;
 mod merge_equal;
 mod merge_safe_softmax;
+mod recognise_activations;
 mod recognise_group_norm;
 mod recognise_norm;
 mod recognise_softmax;
-mod recognise_swish;
 mod remove_identities;
 mod split_bias;
 
@@ -26,11 +26,11 @@ pub const PIPELINE: &[PassDef] = &[
     recognise_norm::PASS,
     recognise_group_norm::PASS,
     merge_affine::PASS,
+    recognise_activations::PASS,
     absorb_transposes::PASS,
     split_bias::PASS,
     merge_bias::PASS,
     fold_batch_norm::PASS,
-    recognise_swish::PASS,
     merge_equal::PASS,
 ];
 

@@ -28,7 +28,8 @@ pub(super) enum Slot<'m> {
 /// How a tensor of the file comes into the graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keep {
-    /// By reference, whatever its size: it is a parameter.
+    /// By reference, whatever its size: it is a parameter. A floating-point number without axes is written all the same:
+    /// exporters keep the constants of formulas so.
     Reference,
     /// Written in the graph if it is small: it is a constant of the program.
     Inline,
@@ -149,7 +150,8 @@ impl<'m> Lowering<'m> {
     }
 
     fn add_tensor(&mut self, tensor: &TensorRef, keep: Keep, name: &str) -> Lowered<Value> {
-        let literal = if keep == Keep::Reference { None } else { literal(tensor)? };
+        let number = tensor.dims().is_empty() && tensor.dtype().is_float();
+        let literal = if keep == Keep::Reference && !number { None } else { literal(tensor)? };
         let source = match literal {
             Some(literal) => return self.add(Op::Source(Source::Constant(literal)), &[], name, &Origin::default()),
             None if keep == Keep::InlineOnly => {

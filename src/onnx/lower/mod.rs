@@ -118,11 +118,7 @@ impl<'m> Import<'m> {
         let graph = self.lowering.file.graph();
         for tensor in &graph.initializer {
             match self.lowering.file.tensor(tensor) {
-                Some(data) => {
-                    // A single number is a constant of the program, which patterns want to read.
-                    let keep = if data.elements() == 1 { Keep::Inline } else { Keep::Reference };
-                    self.lowering.define_tensor(tensor.name(), data, keep);
-                }
+                Some(data) => self.lowering.define_tensor(tensor.name(), data, Keep::Reference),
                 None => self.refuse_value(tensor.name(), unsupported("its element type is not supported")),
             }
         }
