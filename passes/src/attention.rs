@@ -7,7 +7,7 @@ use lrpc_ir::graph::{Graph, NodeId, Value};
 use lrpc_ir::ops::{Binary, Elementwise, Function, Linear, Movement, Normalize, Op, Select};
 use lrpc_ir::{Dim, types::product};
 
-use crate::pattern::{binary, either_order, number, scaled, uncast, unary};
+use crate::pattern::{binary, either_order, number, scaled, unary, uncast};
 
 /// What is done to scores so that some places take no share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,12 +144,7 @@ pub fn scores(graph: &Graph, softmax: NodeId) -> Option<Scores> {
 }
 
 /// The contraction that scores come from, and the constant factor behind it.
-fn score_product(
-    graph: &Graph,
-    value: Value,
-    masks: &mut Vec<Mask>,
-    budget: usize,
-) -> Option<(NodeId, Option<f64>)> {
+fn score_product(graph: &Graph, value: Value, masks: &mut Vec<Mask>, budget: usize) -> Option<(NodeId, Option<f64>)> {
     let budget = budget.checked_sub(1)?;
     let value = uncast(graph, value);
     let node = value.node;
@@ -310,7 +305,8 @@ mod tests {
             )
         };
         let header = "input %q : f32[N, 4, S, 8]\ninput %k : f32[N, 4, S, 8]\ninput %v : f32[N, 4, S, 8]\ninput %m : bool[N, 4, S, S]\ninput %sin : f32[N, 4, S, 8]\ninput %cos : f32[N, 4, S, 8]";
-        let forward = rotary("q") + &rotary("k")
+        let forward = rotary("q")
+            + &rotary("k")
             + "%scores = dot %q.r, %k.r {batch=[0x0, 1x1], contract=3x3} : f32[N, 4, S, S]
                %scaled = scale %scores {by=0.125} : f32[N, 4, S, S]
                %low = const -3.4e38 : f32[N, 4, S, S]

@@ -35,7 +35,11 @@ fn check(forward: &str) {
     let (y, relevance) = (results["output/y"].to_f64(), results["relevance/x"].to_f64());
     for (at, (y, relevance)) in y.iter().zip(&relevance).enumerate() {
         let expected = if at == 2 || at == 4 { *y } else { 0.0 };
-        assert!((relevance - expected).abs() < 1e-5, "{relevance} at {at}, expected {expected}\n{}", text::print(&graph));
+        assert!(
+            (relevance - expected).abs() < 1e-5,
+            "{relevance} at {at}, expected {expected}\n{}",
+            text::print(&graph)
+        );
     }
 }
 

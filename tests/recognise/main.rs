@@ -43,7 +43,7 @@ fn counts(graph: &Graph) -> Counts {
     for attention in attention::attentions(graph) {
         count("attention", 1);
         let Some(scores) = attention.scores else { continue };
-        count("product of queries and keys", 1);
+        count("of queries and keys", 1);
         count("masked", usize::from(!scores.masks.is_empty()));
         count("rotary", usize::from(scores.rotary));
         count("grouped", usize::from(scores.shared_by != lrpc_ir::Dim::Known(1)));

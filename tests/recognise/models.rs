@@ -11,7 +11,7 @@ use lrpc_ir::plan::Precision;
 
 use crate::{canonicalise, counts, listed};
 
-const BLOCK: &str = "2 layer_norm, 1 rms_norm, 1 softmax, 1 attention, 1 product of queries and keys, 1 masked, 1 grouped";
+const BLOCK: &str = "2 layer_norm, 1 rms_norm, 1 softmax, 1 attention, 1 of queries and keys, 1 masked, 1 grouped";
 const GROUPS: &str = "3 group_norm";
 const SHARES: &str = "2 softmax, 1 log_softmax";
 
@@ -38,7 +38,9 @@ fn check(name: &str, expected: &str) {
     canonicalise(&mut graph);
     assert_eq!(counts(&graph), listed(expected), "{}", lrpc_ir::text::print(&graph));
     let weights = ModelWeights::locate(&graph, &imported.file, &path).unwrap();
-    for (precision, file, tolerance) in [(Precision::F64, "outputs_f64.npz", 1e-9), (Precision::F32, "outputs.npz", 1e-5)] {
+    for (precision, file, tolerance) in
+        [(Precision::F64, "outputs_f64.npz", 1e-9), (Precision::F32, "outputs.npz", 1e-5)]
+    {
         let mut session = Session::new(&graph, &weights, RunOptions { precision, ..Default::default() });
         let outcome = session.run(&tensors(&folder.join("inputs.npz")), &[], &BTreeMap::new(), None).unwrap();
         for (output, wanted) in tensors(&folder.join(file)) {
@@ -72,8 +74,9 @@ fn softmax_written_out_in_both_styles() {
 #[test]
 fn both_styles_are_one_model() {
     for name in ["block", "groups", "shares"] {
-        let [functional, traced] = ["functional", "traced"]
-            .map(|style| tensors(&model(&format!("pattern_{name}_{style}")).join("outputs_f64.npz")).remove("y").unwrap());
+        let [functional, traced] = ["functional", "traced"].map(|style| {
+            tensors(&model(&format!("pattern_{name}_{style}")).join("outputs_f64.npz")).remove("y").unwrap()
+        });
         assert!(same(&functional, &traced, 1e-6), "{name}");
     }
 }

@@ -110,8 +110,9 @@ fn check(path: &Path, numbers: Numbers) {
     };
     let weights = Weights(before.weights().into_iter().map(weight).collect());
     let inputs = before.inputs().into_iter();
-    let inputs: BTreeMap<String, Tensor> =
-        inputs.map(|value| (before.name(value).into(), input(before.ty(value), &sizes, numbers, &mut random))).collect();
+    let inputs: BTreeMap<String, Tensor> = inputs
+        .map(|value| (before.name(value).into(), input(before.ty(value), &sizes, numbers, &mut random)))
+        .collect();
     let (expected, found) = (run(&before, &weights, &inputs), run(&after, &weights, &inputs));
     assert_eq!(expected.len(), found.len(), "{}", path.display());
     for (name, expected) in expected {

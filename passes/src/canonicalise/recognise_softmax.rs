@@ -118,13 +118,7 @@ fn logarithm(graph: &Graph, context: &Context, node: NodeId) -> Found<(Value, No
     }
 }
 
-fn replace(
-    graph: &mut Graph,
-    context: &mut Context,
-    node: NodeId,
-    x: Value,
-    op: Normalize,
-) -> Result<(), Diagnostic> {
+fn replace(graph: &mut Graph, context: &mut Context, node: NodeId, x: Value, op: Normalize) -> Result<(), Diagnostic> {
     let result = Value::from(node);
     if let Some(inside) = asked_for(graph, context, result, x) {
         let reason = format!("%{} inside of it is asked for", graph.name(inside));

@@ -7,7 +7,7 @@ use lrpc_ir::{Diagnostic, Dim, TensorType};
 
 use super::{
     Found, Rows, asked_for, binary, either_order, filled, mean_of, number, power, reduced, same, shifted, square_of,
-    uncast, unary,
+    unary, uncast,
 };
 use crate::manager::Context;
 
@@ -125,7 +125,8 @@ fn numerated(
     let (found, eps) = match squares(graph, radicand, &mut rows) {
         Found::Pattern(found) => found,
         Found::NearMiss(reason) => {
-            let of_numerator = scaled_squares(graph, &mut rows, radicand).is_some_and(|base| same(graph, base, numerator));
+            let of_numerator =
+                scaled_squares(graph, &mut rows, radicand).is_some_and(|base| same(graph, base, numerator));
             return if of_numerator { Found::NearMiss(reason) } else { Found::Nothing };
         }
         Found::Nothing => return Found::Nothing,

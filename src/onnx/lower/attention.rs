@@ -109,7 +109,7 @@ fn weights(site: &mut Site, queries: Value, keys: Value) -> Lowered<Value> {
         site.unary(Function::Scale, [cap, 0.0], bounded)?
     };
     let masked = mask(site, capped)?;
-    let weights = site.emit(Op::Normalize(Normalize::Softmax { axis: 3 }), &[masked])?;
+    let weights = site.emit(Op::Normalize(Normalize::Softmax { axis: 3, safe: false }), &[masked])?;
     let stages = [scores, capped, masked, weights];
     if let Some(asked) = usize::try_from(stage).ok().and_then(|stage| stages.get(stage)) {
         site.output(3, *asked)?;
