@@ -78,37 +78,49 @@ pub fn weighing(graph: &Graph, softmax: NodeId) -> Option<(NodeId, usize)> {
         }
         seen.push(value);
         for (user, slot) in graph.users(value) {
-            let other = graph.operand(user, usize::from(slot == 0));
-            let constant = other.is_none_or(|other| graph.constant_source(other).is_some());
-            let own = |other: Value| descends(graph, other, shares);
-            match &graph.node(user).op {
-                Op::Linear(Linear::Dot(_)) if slot < 2 && !constant => {
-                    if !other.is_some_and(own) {
-                        return Some((user, slot));
-                    }
-                }
-                Op::Elementwise(Elementwise::Binary(Binary::Mul | Binary::Div)) if !constant => {
-                    match other.is_some_and(own) {
-                        true => open.push(user.into()),
-                        false if graph.node(user).op == Op::Elementwise(Elementwise::Binary(Binary::Mul)) => {
-                            return Some((user, slot));
-                        }
-                        false => {}
-                    }
-                }
-                Op::Elementwise(Elementwise::Where) if slot > 0 => open.push(user.into()),
-                Op::Elementwise(Elementwise::Binary(Binary::Mul | Binary::Div)) => open.push(user.into()),
-                Op::Elementwise(Elementwise::Cast(dtype)) if dtype.is_float() => open.push(user.into()),
-                Op::Elementwise(Elementwise::Unary(unary)) if unary.function == Function::Scale => {
-                    open.push(user.into());
-                }
-                Op::Select(Select::Gather { .. } | Select::ScatterAdd { .. }) if slot == 0 => open.push(user.into()),
-                Op::Movement(_) => open.push(user.into()),
-                _ => {}
+            match use_of(graph, user, slot, shares) {
+                Use::Weighs => return Some((user, slot)),
+                Use::Passes => open.push(user.into()),
+                Use::Ends => {}
             }
         }
     }
     None
+}
+
+/// What an operation makes of shares.
+enum Use {
+    /// It weighs other activations by them.
+    Weighs,
+    /// It gives shares: moved, chosen, masked, or scaled by a number or their own sum.
+    Passes,
+    /// Something else.
+    Ends,
+}
+
+fn use_of(graph: &Graph, user: NodeId, slot: usize, shares: Value) -> Use {
+    let Some(other) = graph.operand(user, usize::from(slot == 0)) else { return movement(graph, user) };
+    let constant = graph.constant_source(other).is_some();
+    match &graph.node(user).op {
+        Op::Linear(Linear::Dot(_)) if slot < 2 && !constant && !descends(graph, other, shares) => Use::Weighs,
+        Op::Elementwise(Elementwise::Binary(Binary::Mul | Binary::Div)) if constant => Use::Passes,
+        Op::Elementwise(Elementwise::Binary(Binary::Mul | Binary::Div)) if descends(graph, other, shares) => {
+            Use::Passes
+        }
+        Op::Elementwise(Elementwise::Binary(Binary::Mul)) => Use::Weighs,
+        Op::Elementwise(Elementwise::Where) if slot > 0 => Use::Passes,
+        Op::Select(Select::Gather { .. } | Select::ScatterAdd { .. }) if slot == 0 => Use::Passes,
+        _ => movement(graph, user),
+    }
+}
+
+fn movement(graph: &Graph, user: NodeId) -> Use {
+    match &graph.node(user).op {
+        Op::Movement(_) => Use::Passes,
+        Op::Elementwise(Elementwise::Cast(dtype)) if dtype.is_float() => Use::Passes,
+        Op::Elementwise(Elementwise::Unary(unary)) if unary.function == Function::Scale => Use::Passes,
+        _ => Use::Ends,
+    }
 }
 
 /// Whether `value` is made from `from` by element-wise operations, reductions and movement.

@@ -19,7 +19,7 @@ fn model(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/models").join(name)
 }
 
-fn tensors(path: &Path) -> BTreeMap<String, Tensor> {
+pub fn tensors(path: &Path) -> BTreeMap<String, Tensor> {
     TensorFile::read(path, 1 << 24).unwrap().tensors
 }
 

@@ -4,7 +4,13 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use crate::{canonical, counts, listed};
+use lrpc::data::Tensor;
+use lrpc::graph_file::ModelWeights;
+use lrpc::onnx::{ImportOptions, import};
+use lrpc::session::{RunOptions, Session};
+
+use crate::models::tensors;
+use crate::{canonical, canonicalise, counts, listed};
 
 /// The folder named by `LRPC_SHARED`, else `../shared` beside the repository. `None` is said aloud, past the capture
 /// of the test harness.
@@ -91,4 +97,38 @@ fn every_model_has_the_patterns_of_its_architecture() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(count > 60, "only {count} models");
+}
+
+/// Tolerance as a share of the largest number.
+const TOLERANCE: f64 = 1e-5;
+
+#[test]
+fn canonical_graphs_give_the_numbers_of_onnxruntime() {
+    let Some(shared) = shared() else { return };
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    for (folder, _) in MODELS.iter().filter(|(name, _)| name.starts_with("zoo") && !name.ends_with(".onnx")) {
+        let folder = shared.join(folder);
+        let found = outputs(&folder.join("model.onnx"), &folder.join("inputs.npz"));
+        for (name, expected) in tensors(&folder.join("outputs.npz")) {
+            let (found, expected) = (found[&format!("output/{name}")].to_f64(), expected.to_f64());
+            let largest = expected.iter().fold(1e-6, |largest: f64, value| largest.max(value.abs()));
+            let error = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max) / largest;
+            if found.len() != expected.len() || error.is_nan() || error > TOLERANCE {
+                wrong.push(format!("{} {name}: {error:e}", folder.display()));
+            }
+            count += 1;
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(count > 25, "only {count} outputs");
+}
+
+fn outputs(path: &Path, inputs: &Path) -> BTreeMap<String, Tensor> {
+    let imported = import(path, &ImportOptions::default()).unwrap_or_else(|error| panic!("{error}"));
+    let mut graph = imported.graph;
+    canonicalise(&mut graph);
+    let weights = ModelWeights::locate(&graph, &imported.file, path).unwrap();
+    let mut session = Session::new(&graph, &weights, RunOptions::default());
+    let outcome = session.run(&tensors(inputs), &[], &BTreeMap::new(), None);
+    outcome.unwrap_or_else(|error| panic!("{}: {error}", path.display())).results
 }
