@@ -103,6 +103,7 @@ fn use_of(graph: &Graph, user: NodeId, slot: usize, shares: Value) -> Use {
     let constant = graph.constant_source(other).is_some();
     match &graph.node(user).op {
         Op::Linear(Linear::Dot(_)) if slot < 2 && !constant && !descends(graph, other, shares) => Use::Weighs,
+        Op::Elementwise(Elementwise::Binary(Binary::Div)) if slot == 1 => Use::Ends,
         Op::Elementwise(Elementwise::Binary(Binary::Mul | Binary::Div)) if constant => Use::Passes,
         Op::Elementwise(Elementwise::Binary(Binary::Mul | Binary::Div)) if descends(graph, other, shares) => {
             Use::Passes
