@@ -34,7 +34,7 @@ fn einsum(site: &mut Site) -> Lowered {
     if texts.len() != operands.len() {
         return invalid(format!("the equation {equation:?} is for another number of operands"));
     }
-    let mut terms = Vec::with_capacity(operands.len());
+    let (mut terms, mut named) = (Vec::with_capacity(operands.len()), Vec::new());
     for (text, value) in texts.into_iter().zip(operands) {
         let rank = site.ty(value).rank();
         let hidden = rank.saturating_sub(text.chars().filter(|letter| *letter != '.').count());
@@ -42,6 +42,7 @@ fn einsum(site: &mut Site) -> Lowered {
         if labels.len() != rank {
             return invalid(format!("the term {text:?} is not for {}", site.ty(value)));
         }
+        named.extend(labels.iter().copied());
         terms.push(diagonal(site, Term { value, labels })?);
     }
     let widest = terms.iter().flat_map(|term| &term.labels).filter(|label| matches!(label, Label::Ellipsis(_))).max();
@@ -51,7 +52,7 @@ fn einsum(site: &mut Site) -> Lowered {
     };
     let wanted = match right {
         Some(text) => labels(text, if text.contains("...") { copies } else { 0 })?,
-        None => implicit(&terms),
+        None => implicit(&named),
     };
     drop_copies(site, &mut terms)?;
     let mut terms = terms.into_iter();
@@ -85,8 +86,7 @@ fn labels(text: &str, hidden: usize) -> Lowered<Vec<Label>> {
 }
 
 /// Without an arrow: what the ellipses stand for, then the letters that occur once, in alphabetical order.
-fn implicit(terms: &[Term]) -> Vec<Label> {
-    let all: Vec<Label> = terms.iter().flat_map(|term| term.labels.iter().copied()).collect();
+fn implicit(all: &[Label]) -> Vec<Label> {
     let once = |label: &Label| all.iter().filter(|other| *other == label).count() == 1;
     let mut letters: Vec<Label> = all.iter().copied().filter(|l| matches!(l, Label::Letter(_)) && once(l)).collect();
     letters.sort_unstable();
