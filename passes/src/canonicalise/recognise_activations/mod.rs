@@ -165,9 +165,10 @@ impl Search<'_> {
             let reason = match targets::find(self.targets, &runner.egraph, id) {
                 None => continue,
                 Some(Found::Near(reason)) => reason,
-                Some(Found::Function(function)) => match activation(graph, context, window.leaf, root, function)? {
-                    Ok(activation) => return Some(activation),
-                    Err(reason) => reason,
+                Some(Found::Function(function)) => match activation(graph, context, window.leaf, root, function) {
+                    None => continue,
+                    Some(Ok(activation)) => return Some(activation),
+                    Some(Err(reason)) => reason,
                 },
             };
             self.refused.entry(root).or_insert(reason);
