@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lrpc_ir::plan::Precision;
-use lrpc_ir::{Graph, text};
+use lrpc_ir::{Graph, Value, text};
 use lrpc_kernels::{Executor, Options, Tensor, WeightSource};
 use lrpc_passes::bind;
 
@@ -26,16 +26,21 @@ impl WeightSource for NoWeights {
     }
 }
 
+fn columns(graph: &Graph, input: Value) -> usize {
+    graph.ty(input).shape[1].known().unwrap().try_into().unwrap()
+}
+
 fn run(graph: &Graph, precision: Precision) -> Vec<f64> {
-    let request = bind::Request { precision, ..bind::Request::default() };
+    let rows = graph.inputs().first().map_or(0, |input| NUMBERS.len() / columns(graph, *input));
+    let dims = [("N".to_string(), rows as i64)].into();
+    let request = bind::Request { precision, dims, ..bind::Request::default() };
     let plan = bind::bind(graph, &request).unwrap_or_else(|error| panic!("{error}\n{}", text::print(graph)));
     let mut executor = Executor::new(Arc::new(plan), &NoWeights, Options { threads: 1, ..Options::default() }).unwrap();
     let mut inputs = BTreeMap::new();
     for (nth, input) in graph.inputs().into_iter().enumerate() {
-        let columns: usize = graph.ty(input).shape[1].known().unwrap().try_into().unwrap();
         let mut numbers = NUMBERS;
         numbers.rotate_left(nth);
-        let shape = [numbers.len() / columns, columns];
+        let shape = [rows, columns(graph, input)];
         let tensor = match precision {
             Precision::F64 => Tensor::from_values(&shape, &numbers),
             _ => Tensor::from_values(&shape, &numbers.map(|number| number as f32)),

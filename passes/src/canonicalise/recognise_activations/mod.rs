@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use egg::{EGraph, Runner, SimpleScheduler};
 use lrpc_ir::graph::Graph;
-use lrpc_ir::ops::{Binary, Elementwise, Function, Op, Unary};
+use lrpc_ir::ops::{Binary, Elementwise, Function, Movement, Op, Unary};
 use lrpc_ir::{Diagnostic, Diagnostics, NodeId, Value};
 
 use crate::manager::{Context, PassDef};
@@ -165,9 +165,10 @@ impl Search<'_> {
             let reason = match targets::find(self.targets, &runner.egraph, id) {
                 None => continue,
                 Some(Found::Near(reason)) => reason,
-                Some(Found::Function(function)) => match activation(graph, context, window.leaf, root, function)? {
-                    Ok(activation) => return Some(activation),
-                    Err(reason) => reason,
+                Some(Found::Function(function)) => match activation(graph, context, window.leaf, root, function) {
+                    None => continue,
+                    Some(Ok(activation)) => return Some(activation),
+                    Some(Err(reason)) => reason,
                 },
             };
             self.refused.entry(root).or_insert(reason);
@@ -181,7 +182,11 @@ impl Search<'_> {
         if !matches!(unary.function, Function::Erf | Function::Tanh | Function::Sigmoid | Function::HardSigmoid) {
             return;
         }
-        for (user, slot) in graph.users(node.into()) {
+        let broadcast = |user: &NodeId| matches!(graph.node(*user).op, Op::Movement(Movement::Broadcast { .. }));
+        let users = graph.users(node.into());
+        let copies = users.iter().filter(|(user, _)| broadcast(user));
+        let users_of_copies = copies.flat_map(|&(copy, _)| graph.users(copy.into()));
+        for (user, slot) in users.iter().copied().chain(users_of_copies) {
             let is_product = graph.node(user).op == Op::Elementwise(Elementwise::Binary(Binary::Mul));
             let Some(other) = graph.operand(user, 1 - slot.min(1)).filter(|_| is_product) else { continue };
             if window::scalar(graph, other).is_none() && !window::share_leaf(graph, places, node.into(), other) {

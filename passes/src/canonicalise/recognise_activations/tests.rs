@@ -396,6 +396,19 @@ fn windows_end_where_the_activation_does() {
         "#,
         &["y"],
     );
+    near_miss(
+        "casts_outside",
+        r#"
+        input %x : f16[N, 3]
+        forward
+        %w = cast %x : f32[N, 3] from "/cast"
+        %s = sigmoid %w : f32[N, 3] from "/sigmoid"
+        %m = mul %w, %s : f32[N, 3] from "/mul"
+        %y = cast %m : f16[N, 3] from "/cast2"
+        result "output/y" = %y
+        "#,
+        &["y"],
+    );
 }
 
 #[test]
