@@ -185,7 +185,8 @@ mod tests {
         assert_eq!(named(-f64::from(std::f32::consts::FRAC_1_SQRT_2), single), -std::f64::consts::FRAC_1_SQRT_2);
         assert_eq!(named(0.797_851_562_5, half), SQRT_2_OVER_PI);
         assert_eq!(named(0.797_851_562_5, single), 0.797_851_562_5);
-        assert_eq!(named(1.414_21, single), 1.414_21);
+        let off = std::f64::consts::SQRT_2 * (1.0 + 2.0 * single);
+        assert_eq!(named(off, single), off);
     }
 
     #[test]
