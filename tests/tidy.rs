@@ -1,6 +1,7 @@
 //! Conventions as tests: layering, snapshots that read back and are wanted, sizes of files.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed expectation fails the test")]
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use lrpc_ir::{text, verify};
@@ -67,12 +68,14 @@ fn every_graph_in_a_snapshot_reads_back_as_itself() {
 }
 
 /// The calls that compare with a snapshot; their first argument is the snapshot's name.
-const SNAPSHOT_CALLS: [&str; 3] = ["check_rule(", "check_pass(", "check_plan("];
+const SNAPSHOT_CALLS: [&str; 6] =
+    ["check_rule(", "check_pass(", "check_plan(", "check_lowering(", " spelling(", " near_miss("];
 
 /// The names of snapshots that a source file's tests compare with. Code before the tests names none.
 fn tested_snapshots(source: &Path) -> Vec<String> {
     let text = read(source);
-    let is_test = source.strip_prefix(root()).unwrap().components().any(|part| part.as_os_str() == "tests");
+    let of_tests = |part: &OsStr| part == "tests" || part == "tests.rs";
+    let is_test = source.strip_prefix(root()).unwrap().iter().any(of_tests);
     let tests = if is_test { Some(text.as_str()) } else { text.split_once("#[cfg(test)]").map(|(_, tests)| tests) };
     let calls = SNAPSHOT_CALLS.iter().flat_map(|call| tests.unwrap_or_default().split(call).skip(1));
     let first_literal =
@@ -99,6 +102,10 @@ fn every_rule_and_pass_has_a_snapshot() {
     let tested = |folder: &str, except: &[&str]| {
         for path in files(folder, "rs") {
             let stem = path.file_stem().unwrap().to_str().unwrap();
+            // What is a folder of its own has its tests in one file.
+            if path.parent() != Some(&root().join(folder)) && stem != "tests" {
+                continue;
+            }
             let has_one = tested_snapshots(&path).iter().any(|case| snapshots.contains(case));
             assert!(except.contains(&stem) || has_one, "no test of {} compares with a snapshot", path.display());
         }

@@ -10,11 +10,13 @@
 //! patterns are algebra. Only composites choose rules. An operation without a rule is an error, never an identity.
 
 pub mod adjoint;
+pub mod attention;
 pub mod bind;
 pub mod canonicalise;
 pub mod compile;
 pub mod manager;
 pub mod names;
+mod pattern;
 pub mod relevance;
 pub mod rules;
 #[cfg(test)]

@@ -34,6 +34,8 @@ pub struct Patch {
     pub pass: &'static str,
     /// The value that it remade.
     pub value: String,
+    /// The operation that makes the value now: what was recognised, for a pass that recognises.
+    pub op: &'static str,
 }
 
 /// A near miss.
@@ -50,7 +52,8 @@ pub struct Refusal {
 impl Context {
     /// Notes that a patch of `pass` has remade `value`.
     pub fn patched(&mut self, pass: &'static str, graph: &Graph, value: Value) {
-        self.patches.push(Patch { pass, value: graph.name(value).into() });
+        let op = graph.node(value.node).op.mnemonic();
+        self.patches.push(Patch { pass, value: graph.name(value).into(), op });
     }
 
     /// Notes why `pass` has left `value`.

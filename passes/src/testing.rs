@@ -61,6 +61,11 @@ pub(crate) fn check_rule(case: &str, rule: &str, with: &str, body: &str) {
 
 /// Snapshots a graph before and after a pass. The values called `pinned` are asked for.
 pub(crate) fn check_pass(case: &str, pass: PassDef, body: &str, pinned: &[&str]) {
+    check_pass_in("passes", case, pass, body, pinned);
+}
+
+/// As [`check_pass`], in a folder of its own.
+pub(crate) fn check_pass_in(folder: &str, case: &str, pass: PassDef, body: &str, pinned: &[&str]) {
     let mut graph = read(body);
     let pinned = pinned.iter().map(|name| graph.find(name).unwrap()).collect();
     let mut context = Context { pinned, ..Context::default() };
@@ -68,5 +73,5 @@ pub(crate) fn check_pass(case: &str, pass: PassDef, body: &str, pinned: &[&str])
     manager::run(&mut graph, &[pass], &mut context, true, &mut |_, _| ()).unwrap();
     let refusals: String =
         context.refusals.iter().map(|refusal| format!("refused %{}: {}\n", refusal.value, refusal.reason)).collect();
-    snapshot("passes", case, &format!("before\n{before}\nafter\n{}{refusals}", printed(&graph)));
+    snapshot(folder, case, &format!("before\n{before}\nafter\n{}{refusals}", printed(&graph)));
 }

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 use lrpc_ir::{Graph, text};
 use lrpc_passes::canonicalise;
-use lrpc_passes::compile::{APPLY_RULES, Report};
+use lrpc_passes::compile::APPLY_RULES;
 use lrpc_passes::manager::PassDef;
 use serde_json::json;
 
 use super::flags::{CompileFlags, Format};
 use super::output;
+use super::passes;
 use super::paths::{check_output, composite_files};
 use crate::compile::{CompileOptions, Compiled, compile_observed, graph_text, write_graph};
 use crate::error::{Error, Status};
@@ -28,7 +29,7 @@ pub(super) struct Arguments {
     /// Show the graph after this pass, or after `all`, on standard error
     #[arg(long, value_name = "PASS")]
     print_after: Vec<String>,
-    /// Tell what the passes did, and which near misses they left
+    /// Tell how often each pass fired and on what, and which near misses it left and why
     #[arg(long)]
     explain_passes: bool,
     /// Form of the report
@@ -48,7 +49,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
         write_graph(&compiled.graph, &arguments.output)?;
     }
     if arguments.explain_passes {
-        explain_passes(&compiled.report);
+        passes::explain(&compiled.report.patches, &compiled.report.refusals);
     }
     match arguments.format {
         Format::Text => report(&compiled),
@@ -91,15 +92,6 @@ pub(super) fn check_passes(names: &[String]) -> Result<(), Error> {
     }
 }
 
-fn explain_passes(report: &Report) {
-    for patch in &report.patches {
-        output::message(&format!("{}: {}", patch.pass, patch.value));
-    }
-    for refusal in &report.refusals {
-        output::message(&format!("{}: {} left as it is: {}", refusal.pass, refusal.value, refusal.reason));
-    }
-}
-
 fn report(compiled: &Compiled) {
     let Compiled { graph, report, .. } = compiled;
     let applied = report.applications.iter().filter(|application| application.rule.is_ok()).count();
@@ -119,9 +111,6 @@ fn report_json(compiled: &Compiled) -> String {
         json!({ "composite": one.composite, "site": one.site, "op": one.op, "class": one.class, "rule": rule,
                 "nothing_flows": reason })
     });
-    let patches = report.patches.iter().map(|patch| json!({ "pass": patch.pass, "value": patch.value }));
-    let refusals =
-        report.refusals.iter().map(|one| json!({ "pass": one.pass, "value": one.value, "reason": one.reason }));
     let value = json!({
         "composites": report.composites,
         "chosen": report.chosen,
@@ -129,8 +118,7 @@ fn report_json(compiled: &Compiled) -> String {
         "model": { "bytes": file.size(), "structure": format!("sha256:{}", file.structure_hash()) },
         "results": graph.results.iter().map(|result| result.name.as_str()).collect::<Vec<_>>(),
         "applications": applications.collect::<Vec<_>>(),
-        "patches": patches.collect::<Vec<_>>(),
-        "refusals": refusals.collect::<Vec<_>>(),
+        "passes": passes::json(&report.patches, &report.refusals),
     });
     value.to_string()
 }

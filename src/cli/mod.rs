@@ -13,6 +13,7 @@ mod flags;
 mod inspect;
 mod opt;
 mod output;
+mod passes;
 mod paths;
 mod plan;
 mod rules;

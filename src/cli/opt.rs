@@ -8,7 +8,9 @@ use lrpc_passes::canonicalise;
 use lrpc_passes::manager::{self, Context, PassDef};
 
 use super::compile::{check_passes, print_if_asked};
+use super::flags::Format;
 use super::output;
+use super::passes;
 use super::paths::check_output;
 use crate::compile::{graph_text, import_model};
 use crate::error::{Error, Status};
@@ -29,13 +31,19 @@ pub(super) struct Arguments {
     /// The graph to write; default: standard output
     #[arg(short, long, value_name = "GRAPH")]
     output: Option<PathBuf>,
+    /// Tell how often each pass fired and on what, and which near misses it left and why, on standard error
+    #[arg(long)]
+    explain_passes: bool,
+    /// Form of what `--explain-passes` tells
+    #[arg(long, default_value = "text")]
+    format: Format,
     /// Check all invariants after every pass
     #[arg(long)]
     verify: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
-    let passes = pipeline(arguments.pass_pipeline.as_deref())?;
+    let pipeline = pipeline(arguments.pass_pipeline.as_deref())?;
     check_passes(&arguments.print_after)?;
     if let Some(output) = &arguments.output {
         check_output(output, &[("the input", &arguments.input)])?;
@@ -45,7 +53,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
     let pinned = graph.results.iter().map(|result| result.value).collect();
     let mut context = Context { pinned, ..Context::default() };
     let mut show = |pass: &PassDef, graph: &Graph| print_if_asked(&arguments.print_after, pass, graph);
-    manager::run(&mut graph, &passes, &mut context, arguments.verify, &mut show)?;
+    manager::run(&mut graph, &pipeline, &mut context, arguments.verify, &mut show)?;
+    if arguments.explain_passes {
+        match arguments.format {
+            Format::Text => passes::explain(&context.patches, &context.refusals),
+            Format::Json => output::message(&passes::json(&context.patches, &context.refusals).to_string()),
+        }
+    }
     let printed = match is_model {
         true => graph_text(&graph, arguments.output.as_deref().filter(|path| !output::is_stdout(path))),
         false => text::print(&graph),

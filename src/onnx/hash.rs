@@ -10,10 +10,13 @@ use super::wire::{Entry, Reader, Value};
 /// The fields of a tensor that hold its elements: `float_data`, `int32_data`, `int64_data`, `raw_data`, `double_data`,
 /// `uint64_data`.
 const DATA_FIELDS: [u32; 6] = [4, 5, 7, 9, 10, 11];
+/// The field of a tensor that holds its shape.
+const DIMS_FIELD: u32 = 1;
 /// The field of a tensor that holds its element type.
 const DATA_TYPE_FIELD: u32 = 2;
 
-/// The hash of a model file without the elements of floating-point initializers.
+/// The hash of a model file without the elements of floating-point initializers. Single numbers, which have no axes, are
+/// part of the structure: they are constants of formulas, and graphs hold them.
 pub(super) fn structure(bytes: &[u8]) -> String {
     let mut hash = Sha256::new();
     feed_message(&mut hash, MODEL_PROTO, bytes);
@@ -72,8 +75,9 @@ fn feed_initializer(hash: &mut Sha256, bytes: &[u8]) {
         (DATA_TYPE_FIELD, Value::Varint(number)) => is_floating(number),
         _ => false,
     });
+    let has_axes = entries(bytes).any(|entry| entry.number == DIMS_FIELD);
     for entry in entries(bytes) {
-        if !(floating && DATA_FIELDS.contains(&entry.number)) {
+        if !(floating && has_axes && DATA_FIELDS.contains(&entry.number)) {
             hash.update(entry.whole);
         }
     }

@@ -461,3 +461,14 @@ fn the_structure_does_not_depend_on_floating_point_weights() {
     assert_ne!(hashes([1.0, 2.0], 4, "w").0, structure);
     assert_ne!(hashes([1.0, 2.0], 3, "v").0, structure);
 }
+
+#[test]
+fn the_structure_holds_single_numbers() {
+    let hash = |number: f32| {
+        let folder = folder();
+        let tensor = TensorProto { float_data: vec![number], ..weight("half", DataType::Float, &[]) };
+        open(&write(&folder, &with_weights(vec![tensor]))).unwrap().structure_hash()
+    };
+    assert_eq!(hash(0.5), hash(0.5));
+    assert_ne!(hash(0.5), hash(0.25));
+}

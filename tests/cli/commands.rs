@@ -177,6 +177,20 @@ fn opt_runs_passes_over_text() {
 }
 
 #[test]
+fn opt_explains_its_passes() {
+    let place = Place::new();
+    let model = repository("tests/data/models/activations_nodes/model.onnx");
+    let opt = |flags: &[&str]| place.lrpc(&[&["opt", model.to_str().unwrap(), "--explain-passes"], flags].concat());
+    let answer = opt(&[]).good().says(&["recognise_activations: 1 elu, 3 gelu, 2 gelu_tanh, 1 hard_swish"]);
+    assert!(lrpc_ir::text::parse(&answer.text()).is_ok());
+    let answer = opt(&["--pass-pipeline=recognise_activations", "--format", "json"]).good();
+    let told: serde_json::Value = serde_json::from_str(&answer.stderr).unwrap();
+    assert_eq!(told["fired"]["recognise_activations"]["gelu"], 3);
+    assert_eq!(told["patches"].as_array().unwrap().len(), 12);
+    assert_eq!(told["refusals"], serde_json::json!([]));
+}
+
+#[test]
 fn doctor_and_help_are_good_and_mistakes_are_usage() {
     let place = Place::new();
     assert!(place.lrpc(&["doctor"]).good().text().contains("cores"));

@@ -49,6 +49,23 @@ fn passes_are_shown_and_explained() {
 }
 
 #[test]
+fn what_passes_did_and_left_is_told() {
+    let place = Place::new();
+    let model = repository("tests/data/models/mobilenet/model.onnx");
+    let flags = ["--rules", "epsilon", "--explain-passes"];
+    let answer = place.compile(&model, "m.graph", &flags).good();
+    let answer = answer.says(&["recognise_activations: 1 swish\n  swish mul_", "fold_batch_norm: "]);
+    answer.says(&["left as it is: ", "is no function of what the sigmoid reads: a gate"]);
+    let report = place.compile(&model, "m.graph", &["--rules", "epsilon", "--format", "json"]).good().json();
+    assert_eq!(report["passes"]["fired"]["recognise_activations"]["swish"], 1);
+    let refusals = report["passes"]["refusals"].as_array().unwrap();
+    let gates = refusals.iter().filter(|refusal| refusal["pass"] == "recognise_activations");
+    assert!(
+        gates.clone().count() > 0 && gates.clone().all(|gate| gate["reason"].as_str().unwrap().ends_with("a gate"))
+    );
+}
+
+#[test]
 fn several_composites_and_targets_stand_side_by_side() {
     let place = Place::new();
     let flags =

@@ -12,6 +12,9 @@ pub enum Normalize {
     Softmax {
         /// The axis.
         axis: usize,
+        /// Whether the result is 0 where the quotient is not a number, as in a row that is −inf throughout because
+        /// everything is masked.
+        safe: bool,
     },
     /// `x − ln Σ eˣ` along `axis`.
     LogSoftmax {
@@ -64,7 +67,11 @@ impl Normalize {
 
     pub(super) fn write_attributes(&self, attributes: &mut Attributes) {
         match self {
-            Normalize::Softmax { axis } | Normalize::LogSoftmax { axis } => attributes.integer("axis", *axis as i64),
+            Normalize::Softmax { axis, safe } => {
+                attributes.integer("axis", *axis as i64);
+                attributes.flag("safe", *safe);
+            }
+            Normalize::LogSoftmax { axis } => attributes.integer("axis", *axis as i64),
             Normalize::LayerNorm { axis, eps } | Normalize::RmsNorm { axis, eps } => {
                 attributes.integer("axis", *axis as i64);
                 attributes.float("eps", *eps);
@@ -79,7 +86,7 @@ impl Normalize {
 
     pub(super) fn read(word: &str, reader: &mut AttributeReader) -> Result<Option<Normalize>, String> {
         Ok(Some(match word {
-            "softmax" => Normalize::Softmax { axis: reader.axis("axis")? },
+            "softmax" => Normalize::Softmax { axis: reader.axis("axis")?, safe: reader.flag("safe")? },
             "log_softmax" => Normalize::LogSoftmax { axis: reader.axis("axis")? },
             "layer_norm" => Normalize::LayerNorm { axis: reader.axis("axis")?, eps: reader.float_or("eps", None)? },
             "rms_norm" => Normalize::RmsNorm { axis: reader.axis("axis")?, eps: reader.float_or("eps", None)? },
@@ -96,7 +103,7 @@ impl Normalize {
         let (x, parameters) = operands.split_first().ok_or("takes at least one operand")?;
         expect_floats(x)?;
         let expected = match self {
-            Normalize::Softmax { axis } | Normalize::LogSoftmax { axis } => {
+            Normalize::Softmax { axis, .. } | Normalize::LogSoftmax { axis } => {
                 let [x] = arity(operands)?;
                 return expect_axis(*axis, x.rank()).map(|()| x.clone());
             }

@@ -35,9 +35,13 @@ fn run_real<T: Real>(
         return Ok(());
     }
     match op {
-        Normalize::Softmax { axis } => {
+        Normalize::Softmax { axis, safe: false } => {
             softmax(around(shape, *axis)?, x, output, |x, max, sum| T::of((x - max).exp().wide() / sum))
         }
+        Normalize::Softmax { axis, safe: true } => softmax(around(shape, *axis)?, x, output, |x, max, sum| {
+            let share = (x - max).exp().wide() / sum;
+            if share.is_nan() { T::ZERO } else { T::of(share) }
+        }),
         Normalize::LogSoftmax { axis } => {
             softmax(around(shape, *axis)?, x, output, |x, max, sum| T::of((x - max).wide() - sum.ln()))
         }

@@ -20,7 +20,7 @@ pub(super) fn vjp(
         return Err(Diagnostic::new("an active scale or bias of a normalisation has no rule"));
     }
     match op {
-        Normalize::Softmax { axis } => {
+        Normalize::Softmax { axis, .. } => {
             // s ⊙ (g − Σ g s).
             let s = b.activation(site.output)?;
             let weighted = b.mul(cotangent, s, "t")?;

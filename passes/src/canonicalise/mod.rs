@@ -1,10 +1,16 @@
 //! Canonicalisation of the forward region: what rules shall see as one thing becomes one thing.
 
+mod absorb_transposes;
 mod fold_batch_norm;
 mod hoist_prepare;
+mod merge_affine;
 mod merge_bias;
 mod merge_equal;
-mod recognise_swish;
+mod merge_safe_softmax;
+mod recognise_activations;
+mod recognise_group_norm;
+mod recognise_norm;
+mod recognise_softmax;
 mod remove_identities;
 mod split_bias;
 
@@ -14,10 +20,17 @@ use crate::manager::PassDef;
 pub const PIPELINE: &[PassDef] = &[
     remove_identities::PASS,
     hoist_prepare::PASS,
+    merge_equal::PASS,
+    recognise_softmax::PASS,
+    merge_safe_softmax::PASS,
+    recognise_norm::PASS,
+    recognise_group_norm::PASS,
+    merge_affine::PASS,
+    recognise_activations::PASS,
+    absorb_transposes::PASS,
     split_bias::PASS,
     merge_bias::PASS,
     fold_batch_norm::PASS,
-    recognise_swish::PASS,
     merge_equal::PASS,
 ];
 

@@ -35,7 +35,7 @@ pub(super) const RULE: RuleDef =
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let (axis, is_log) = match &site.op {
-        Op::Normalize(Normalize::Softmax { axis }) => (*axis, false),
+        Op::Normalize(Normalize::Softmax { axis, .. }) => (*axis, false),
         Op::Normalize(Normalize::LogSoftmax { axis }) => (*axis, true),
         other => return Err(Diagnostic::new(format!("`{}` is no softmax", other.mnemonic()))),
     };
