@@ -8,8 +8,8 @@ use lrpc_ir::plan::Precision;
 use lrpc_ir::{Graph, text, verify};
 use lrpc_kernels::{Executor, LedgerSums, Options, Tensor, WeightSource};
 use lrpc_passes::relevance::composite::Composite;
-use lrpc_passes::relevance::seed::Target;
 use lrpc_passes::relevance::site::Carrier;
+use lrpc_passes::relevance::target::Target;
 use lrpc_passes::relevance::{Request, generate};
 use lrpc_passes::{bind, canonicalise, manager};
 use ndarray::{ArrayD, IxDyn};
@@ -75,7 +75,7 @@ pub fn explain(body: &str, explanation: &Explanation) -> Graph {
     let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
     let targets = match &explanation.targets[..] {
         [] => vec![Target::default_of("y")],
-        targets => targets.iter().map(|target| Target::parse(target, &outputs).unwrap()).collect(),
+        targets => targets.iter().flat_map(|target| Target::parse(target, &outputs).unwrap()).collect(),
     };
     let request = Request {
         composites: explanation.composites.clone(),
