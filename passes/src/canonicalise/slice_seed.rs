@@ -175,28 +175,55 @@ impl Sinker<'_> {
                 Need::Full => operand,
                 Need::Row(row) => match self.rows.get(&(operand, row.clone())) {
                     Some(&made) => made,
-                    None => self.cut(operand, row, origin_of)?,
+                    None => self.cut_copies(operand, row, origin_of)?,
                 },
             });
         }
-        let value = Value::from(node);
+        self.add_row(node.into(), row, op, &operands)?;
+        Ok(())
+    }
+
+    /// Adds the operation that computes `row` of `value`.
+    fn add_row(&mut self, value: Value, row: Row, op: Op, operands: &[Value]) -> Result<Value, Diagnostics> {
         let name = self.graph.name(value).to_string();
-        let origin = self.graph.node(node).origin.made_by(PASS.name);
+        let origin = self.graph.node(value.node).origin.made_by(PASS.name);
         let fresh = self.graph.fresh_name(&name);
-        let made = self.graph.add(Region::Forward, op, &operands, &fresh, origin).map_err(Diagnostic::from)?;
+        let made = self.graph.add(Region::Forward, op, operands, &fresh, origin).map_err(Diagnostic::from)?;
         self.rows.insert((value, row), made);
         self.renamed.push((made, name));
-        Ok(())
+        Ok(made)
+    }
+
+    /// Cuts `row` from a value that is there in full. Of copies fewer are made: they cost nothing, and rules see through
+    /// a broadcast that it copies a constant.
+    fn cut_copies(&mut self, value: Value, row: Row, origin_of: &dyn Fn(&Row) -> Origin) -> Result<Value, Diagnostics> {
+        let copies = matches!(self.graph.node(value.node).op, Op::Movement(Movement::Broadcast { .. }));
+        let source = self.graph.operand(value.node, 0).filter(|_| copies && !self.context.pinned.contains(&value));
+        let made = match source {
+            Some(source) => node_row(self.graph, value.node, &row)?.map(|made| (source, made)),
+            None => None,
+        };
+        let Some((source, (op, needs))) = made else { return self.cut(value, row, origin_of) };
+        let operand = match needs.into_iter().next() {
+            Some(Need::Row(below)) => self.cut(source, below, origin_of)?,
+            _ => source,
+        };
+        self.add_row(value, row, op, &[operand])
     }
 
     /// Cuts `row` from a value that is there in full.
     fn cut(&mut self, value: Value, row: Row, origin_of: &dyn Fn(&Row) -> Origin) -> Result<Value, Diagnostics> {
+        if let Some(&made) = self.rows.get(&(value, row.clone())) {
+            return Ok(made);
+        }
         let ty = self.graph.ty(value).clone();
         let origin = origin_of(&row);
+        // What is cut from a constant is one.
+        let region = if self.graph.is_constant(value) { Region::Prepare } else { Region::Forward };
         let name = format!("{}.row", self.graph.name(value));
         let mut add = |movement: Movement, operand: Value| -> Result<Value, Diagnostic> {
             let name = self.graph.fresh_name(&name);
-            Ok(self.graph.add(Region::Forward, Op::Movement(movement), &[operand], &name, origin.clone())?)
+            Ok(self.graph.add(region, Op::Movement(movement), &[operand], &name, origin.clone())?)
         };
         let one = Dim::Known(1);
         let made = if row.is_whole_axis() {
