@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lrpc_ir::plan::Precision;
-use lrpc_ir::{Graph, text, verify};
+use lrpc_ir::{Bindings, Graph, text, verify};
 use lrpc_kernels::{Executor, LedgerSums, Options, Tensor, WeightSource};
 use lrpc_passes::relevance::composite::Composite;
 use lrpc_passes::relevance::site::Carrier;
@@ -105,9 +105,14 @@ impl WeightSource for Weights<'_> {
 /// Runs a graph with its ledger. `tensors` holds weights (`f32`) and inputs (`f32` and `i64`); an input that has a default
 /// is given where `tensors` names it.
 pub fn run(graph: &Graph, tensors: &Tensors, precision: Precision) -> Outcome {
+    run_sized(graph, tensors, precision, &Bindings::new())
+}
+
+/// As [`run`], at these sizes of symbols.
+pub fn run_sized(graph: &Graph, tensors: &Tensors, precision: Precision, dims: &Bindings) -> Outcome {
     let given = graph.inputs().into_iter().map(|input| graph.name(input).to_string());
     let given = given.filter(|name| tensors.contains_key(name)).collect();
-    let request = bind::Request { audit: true, precision, given, ..bind::Request::default() };
+    let request = bind::Request { audit: true, precision, given, dims: dims.clone(), ..bind::Request::default() };
     let plan = bind::bind(graph, &request).unwrap_or_else(|error| panic!("{error}\n{}", text::print(graph)));
     let weights = Weights(tensors);
     let options = Options { threads: 1, ..Options::default() };

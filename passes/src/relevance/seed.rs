@@ -169,26 +169,43 @@ impl Maker<'_> {
             scores = self.place(Region::Forward, reshape, &[output], "explained")?;
         }
         let argmax = Op::Select(Select::ArgMax { axis });
-        for _ in 0..rank {
+        for surpassing in 1..=rank {
             let best = self.place(Region::Forward, argmax.clone(), &[scores], "argmax")?;
-            scores = self.without(scores, best, &depth)?;
+            scores = self.without(scores, best, &depth, surpassing)?;
         }
         self.place(Region::Forward, argmax, &[scores], "argmax")
     }
 
-    /// The scores with −∞ at the index `best` of each row.
-    fn without(&mut self, scores: Value, best: Value, depth: &Dim) -> Result<Value, Diagnostic> {
+    /// The scores with −∞ at the index `best` of each row, of which more than `least` are needed.
+    fn without(&mut self, scores: Value, best: Value, depth: &Dim, least: usize) -> Result<Value, Diagnostic> {
         let ty = self.graph.ty(scores).clone();
         let one_hot = Select::OneHot { depth: depth.clone(), dtype: ty.dtype };
         let taken = self.place(Region::Forward, Op::Select(one_hot), &[best], "taken")?;
-        let filled = |maker: &mut Self, value: f64| {
-            let literal = Literal::filled(ty.clone(), value);
-            maker.place(Region::Prepare, Op::Source(Source::Constant(literal)), &[], "const")
-        };
-        let (one, lowest) = (filled(self, 1.0)?, filled(self, f64::NEG_INFINITY)?);
+        let one = self.one(&ty, depth, least)?;
+        let lowest = Op::Source(Source::Constant(Literal::filled(ty, f64::NEG_INFINITY)));
+        let lowest = self.place(Region::Prepare, lowest, &[], "const")?;
         let is_taken = Op::Elementwise(Elementwise::Compare(Compare::Equal));
         let is_taken = self.place(Region::Forward, is_taken, &[taken, one], "is_taken")?;
         self.place(Region::Forward, Op::Elementwise(Elementwise::Where), &[is_taken, lowest, scores], "rest")
+    }
+
+    /// Ones of the type `ty`. Where the length of a row is known only when running, they are copied from element `least`
+    /// of a row, so that shorter rows are refused there.
+    fn one(&mut self, ty: &TensorType, depth: &Dim, least: usize) -> Result<Value, Diagnostic> {
+        let ones = |shape| Op::Source(Source::Constant(Literal::filled(TensorType::new(ty.dtype, shape), 1.0)));
+        if depth.known().is_some() {
+            return self.place(Region::Prepare, ones(ty.shape.clone()), &[], "const");
+        }
+        let origin = Origin { from: Some(format!("target {}", self.target.text).into()), by: Some("seed".into()) };
+        let mut add = |op: Op, operands: &[Value], name: &str| -> Result<Value, Diagnostic> {
+            let name = self.graph.fresh_name(name);
+            Ok(self.graph.add(Region::Prepare, op, operands, &name, origin.clone())?)
+        };
+        let row = TensorType::new(ty.dtype, vec![depth.clone()]);
+        let all = add(ones(row.shape.clone()), &[], "const")?;
+        let start = Dim::Known(i64::try_from(least).unwrap_or(i64::MAX));
+        let one = add(Op::Movement(Movement::slice_axis(&row, 0, start, Dim::Known(1))), &[all], "one")?;
+        add(Op::Movement(Movement::Broadcast { shape: ty.shape.clone() }), &[one], "ones")
     }
 }
 

@@ -59,8 +59,14 @@ impl Target {
     /// Text that is not in this form, and outputs that are not among `outputs`.
     pub fn parse(text: &str, outputs: &[&str]) -> Result<Vec<Target>, Diagnostic> {
         let wrong = |why: String| {
-            Diagnostic::request(format!("--target '{text}': {why}"))
-                .help("write an output's name with one index or `:` per axis, e.g. 'logits[:, 8]' or 'logits:argmax'")
+            let first = outputs.first().unwrap_or(&"logits");
+            let help = match text.trim().ends_with(".npy") {
+                true => format!("write '{first}:given', and give the file when running: --input target={text}"),
+                false => format!(
+                    "write an output's name with one index or `:` per axis, e.g. '{first}[:, 8]' or '{first}:argmax'"
+                ),
+            };
+            Diagnostic::request(format!("--target '{text}': {why}")).help(help)
         };
         let mut reader = Reader { rest: text.trim(), outputs };
         let mut terms = Vec::new();
