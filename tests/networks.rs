@@ -107,6 +107,34 @@ fn networks_equal_onnxruntime_and_the_f64_evaluation() {
     }
 }
 
+/// Compiled once, run at three bindings of batch and sequence each.
+#[test]
+fn symbolic_axes_take_any_length() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/dynamic");
+    let mut runs = 0;
+    for entry in std::fs::read_dir(root).unwrap() {
+        let model = entry.unwrap().path();
+        let path = model.join("model.onnx");
+        let options = CompileOptions { rules: vec!["gradient".into()], verify: true, ..Default::default() };
+        let compiled = compile_model(&path, &options).unwrap_or_else(|error| panic!("{}: {error}", model.display()));
+        let graph = text::parse(&text::print(&compiled.graph)).unwrap();
+        assert!(graph == compiled.graph, "{}: the printed graph is another", model.display());
+        let weights = ModelWeights::locate(&graph, &compiled.file, &path).unwrap();
+        let mut session = Session::new(&graph, &weights, RunOptions::default());
+        for binding in 0..3 {
+            let inputs = tensors(&model.join(format!("inputs_{binding}.npz")));
+            let outcome = session.run(&inputs, &[], &BTreeMap::new(), None);
+            let outcome = outcome.unwrap_or_else(|error| panic!("{} {binding}: {error}", model.display()));
+            check_outputs(&model, &outcome, &format!("outputs_{binding}.npz"), 1e-5);
+            for (name, relevance) in outcome.results.iter().filter(|(name, _)| !name.starts_with("output/")) {
+                assert!(relevance.to_f64().iter().all(|x| x.is_finite()), "{} {name}", model.display());
+            }
+            runs += 1;
+        }
+    }
+    assert_eq!(runs, 12);
+}
+
 /// The composite that a file of expected relevance is for.
 fn rules_of(file: &str) -> String {
     match file {

@@ -67,7 +67,7 @@ fn every_graph_in_a_snapshot_reads_back_as_itself() {
 }
 
 /// The calls that compare with a snapshot; their first argument is the snapshot's name.
-const SNAPSHOT_CALLS: [&str; 3] = ["check_rule(", "check_pass(", "check_plan("];
+const SNAPSHOT_CALLS: [&str; 4] = ["check_rule(", "check_pass(", "check_plan(", "check_lowering("];
 
 /// The names of snapshots that a source file's tests compare with. Code before the tests names none.
 fn tested_snapshots(source: &Path) -> Vec<String> {

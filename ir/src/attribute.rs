@@ -71,6 +71,11 @@ impl Attributes {
         self.0.push((key.into(), Attribute::Dim(Dim::Known(value))));
     }
 
+    /// Adds a dimension.
+    pub fn dim(&mut self, key: &str, value: &Dim) {
+        self.0.push((key.into(), Attribute::Dim(value.clone())));
+    }
+
     /// Adds an integer unless it has its default value.
     pub fn integer_unless(&mut self, key: &str, value: i64, default: i64) {
         if value != default {
@@ -203,6 +208,11 @@ impl AttributeReader {
     pub fn axes(&mut self, key: &str) -> Result<Vec<usize>, String> {
         let values = self.dims(key)?;
         values.iter().map(|dim| axis_of(key, dim)).collect()
+    }
+
+    /// The dimension at `key`.
+    pub fn dim(&mut self, key: &str) -> Result<Dim, String> {
+        dim_of(key, Self::required(self.take(key), key)?)
     }
 
     /// The list of dimensions at `key`.

@@ -10,7 +10,7 @@
 //! 7. The graph has no cycle.
 //! 8. Result names are unique.
 //! 9. Every node is needed by a result or the ledger; inputs may be unused.
-//! 10. Every symbol of a type is an axis length of some graph input.
+//! 10. Every symbol of a type or a `size` is an axis length of some graph input.
 //! 11. Ledger lines name floating-point values.
 //! 12. Nested graphs satisfy 1, 2, 7 and 8 themselves.
 
@@ -144,6 +144,9 @@ fn check_dead(graph: &Graph) -> Result<(), VerifyError> {
 fn check_symbols(graph: &Graph, node: NodeId) -> Result<(), VerifyError> {
     let mut used = BTreeSet::new();
     graph.node(node).types().iter().flat_map(|ty| &ty.shape).for_each(|dim| dim.symbols(&mut used));
+    if let Op::Source(Source::Size(size)) = &graph.node(node).op {
+        size.symbols(&mut used);
+    }
     if used.is_empty() {
         return Ok(());
     }
@@ -231,9 +234,24 @@ mod tests {
         }
         check_dtypes("i64", "bool", &["?[2]"], "cumulative_sum {axis=0}", "?[2]");
         check_dtypes("f32", "bool", &["?[2]", "i64[2]"], "scatter_add {axis=0}", "?[4]");
+        let line = |op: &str, result: &str| {
+            format!("input %x : f32[2, 3]\nforward\n  %y = {op} : {result}\nresult \"y\" = %y\n")
+        };
+        check_broken(1, &line("top_k %x {axis=1}", "i64[2, 4]"));
         check_dtypes("i64", "bool", &["?[2, 3]", "?[3]"], "dot {contract=1x0}", "?[2]");
         check_dtypes("i64", "bool", &["?[1, 1, 4]", "?[1, 1, 2]"], "conv", "?[1, 1, 3]");
         check_dtypes("i64", "bool", &["?[1, 1, 2]", "?[1, 1, 2]"], "conv_transpose", "?[1, 1, 3]");
+    }
+
+    #[test]
+    fn a_batch_is_shared_by_operand_and_index() {
+        let gather = |index: &str, attributes: &str| {
+            let header = format!("input %x : f32[2, 3, 4]\ninput %i : i64{index}");
+            format!("{header}\nforward\n  %y = gather %x, %i {attributes} : f32[2, 3, 5]\nresult \"y\" = %y\n")
+        };
+        verify(&text::parse(&format!("lrpc 1\n{}", gather("[2, 5]", "{axis=2, batch=1}"))).unwrap()).unwrap();
+        check_broken(1, &gather("[3, 5]", "{axis=2, batch=1}"));
+        check_broken(1, &gather("[2, 3, 4, 5]", "{axis=2, batch=3}"));
     }
 
     #[test]
@@ -338,6 +356,7 @@ mod tests {
     #[test]
     fn symbols_come_from_inputs() {
         check_broken(10, "forward\n  %y = const 1 : f32[N]\nresult \"y\" = %y\n");
+        check_broken(10, "forward\n  %y = size {value=N} : i64[]\nresult \"y\" = %y\n");
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl Generator {
                 _ => [Float(*number), Float(2.0)],
             },
         };
-        let op = match kind % 17 {
+        let op = match kind % 20 {
             0 => Op::Elementwise(Elementwise::Unary(unary)),
             1 => Op::Elementwise(Elementwise::Secant(unary)),
             2 => return self.add(Op::Elementwise(Elementwise::Binary(Binary::Weigh)), &[a, b], recipe),
@@ -101,6 +101,9 @@ impl Generator {
             13 => Op::Pool(Pool::Window(PoolKind::AverageWithPadding, window(&ty, dim, *first as i64 % 3 + 1))),
             14 => Op::Pool(Pool::Resize(resize(&ty, dim, *number))),
             15 => return self.literal(*number, recipe),
+            16 => return self.add(Op::Source(Source::Size(dim)), &[], recipe),
+            17 => Op::Select(Select::TopK { axis, count: Dim::Known(2), largest: first.is_multiple_of(2) }),
+            18 => return self.gather(a, axis, recipe),
             _ => {
                 return self.add(
                     Op::Linear(Linear::Dot(Dot { batch: vec![(0, 0)], contract: vec![(1, 1)] })),
@@ -134,6 +137,17 @@ impl Generator {
             spatial: vec![dims()[recipe.2 % 6].clone(); spatial],
         };
         self.add(Op::Linear(Linear::ConvTranspose(geometry)), &[x, weight], recipe);
+    }
+
+    /// The best elements along an axis, by their indices, with or without a batch.
+    fn gather(&mut self, x: Value, axis: usize, recipe: &Recipe) {
+        let batch = if recipe.1.is_multiple_of(2) { axis } else { 0 };
+        let ty = self.graph.ty(x).clone();
+        let shape = [ty.shape.get(..batch).unwrap_or_default(), &[Dim::Known(1)]].concat();
+        let index = Literal { ty: TensorType::new(DType::I64, shape), values: LiteralValues::Integers(vec![-1]) };
+        self.add(Op::Source(Source::Constant(index)), &[], recipe);
+        let Some(&index) = self.values.last() else { return };
+        self.add(Op::Select(Select::Gather { axis, batch }), &[x, index], recipe);
     }
 
     fn literal(&mut self, number: f64, recipe: &Recipe) {

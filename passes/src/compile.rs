@@ -153,6 +153,7 @@ pub fn default_tensors(graph: &Graph) -> Result<Vec<Value>, Diagnostic> {
             Op::Select(Select::Gather { .. }) => {
                 if let [table, index] = operands[..]
                     && graph.ty(table).rank() > 1
+                    && graph.ty(table).dtype.is_float()
                     && is_constant(&table)
                     && is_index(&index)
                 {

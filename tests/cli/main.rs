@@ -4,6 +4,7 @@
 
 mod commands;
 mod compile;
+mod dynamic;
 mod explain;
 mod inputs;
 mod outputs;

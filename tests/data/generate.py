@@ -28,6 +28,8 @@ from onnx.reference import ReferenceEvaluator
 import reference
 from evaluator.network import Network
 from fixtures import broken
+from fixtures.choices import choices
+from fixtures.dynamic import DYNAMIC, write_dynamic
 from fixtures.families import FAMILIES, big
 from fixtures.operators import operators
 
@@ -62,6 +64,8 @@ def widened(model):
             info.type.tensor_type.elem_type = TensorProto.DOUBLE
     for node in copy.graph.node:
         for attribute in list(node.attribute):
+            if node.op_type == "Cast" and attribute.i == TensorProto.FLOAT:
+                attribute.i = TensorProto.DOUBLE
             if node.op_type == "Constant" and attribute.name == "value_float":
                 node.attribute.remove(attribute)
                 node.attribute.append(
@@ -198,9 +202,12 @@ def main():
     for name in FAMILIES:
         if not arguments.only or name in arguments.only:
             write_family(HERE / "models" / name, name)
-    for name, b in operators().items():
+    for name, b in (operators() | choices()).items():
         if not arguments.only or "op_" + name in arguments.only:
             write_operator(HERE / "models" / f"op_{name}", b)
+    for name, make in DYNAMIC.items():
+        if not arguments.only or name in arguments.only:
+            write_dynamic(HERE / "dynamic" / name, make(name), run_onnxruntime)
     if not arguments.only:
         shutil.rmtree(HERE / "broken", ignore_errors=True)
         broken.write(HERE / "broken")

@@ -43,7 +43,7 @@ fn draw(random: &mut Random) -> Move {
         sources,
     };
     let places = places(&shape);
-    match random.below(8) {
+    match random.below(9) {
         0 => plain("reshape %x", places.into_shape_with_order(vec![shape[0], shape[1] * shape[2]]).unwrap()),
         1 => {
             let perm = random.pick(&[[2, 0, 1], [0, 2, 1], [1, 0, 2], [2, 1, 0]]);
@@ -58,6 +58,7 @@ fn draw(random: &mut Random) -> Move {
             Move { x: narrow, ..plain("broadcast %x", wide) }
         }
         6 => gather(random, &x),
+        7 => batched_gather(random, &x),
         _ => scatter(random, &x),
     }
 }
@@ -120,6 +121,25 @@ fn gather(random: &mut Random, x: &ArrayD<f64>) -> Move {
         tensors: Tensors::from([("i".to_string(), ArrayD::from_shape_vec(vec![picked.len()], index).unwrap())]),
         x: x.clone(),
         sources: places(x.shape()).select(Axis(axis), &picked),
+    }
+}
+
+/// Every block along the first axis has indices of its own, some of them twice.
+fn batched_gather(random: &mut Random, x: &ArrayD<f64>) -> Move {
+    let axis = random.within(1, 2);
+    let (size, count) = (x.shape()[axis], random.within(1, 5));
+    let picked: Vec<Vec<usize>> = (0..2).map(|_| (0..count).map(|_| random.below(size)).collect()).collect();
+    let index = picked.iter().flatten().map(|&at| at as f64).collect();
+    let places = places(x.shape());
+    let blocks: Vec<_> =
+        (0..2).map(|block| places.index_axis(Axis(0), block).select(Axis(axis - 1), &picked[block])).collect();
+    let blocks: Vec<_> = blocks.iter().map(|block| block.view()).collect();
+    Move {
+        op: format!("gather %x, %i {{axis={axis}, batch=1}}"),
+        header: format!("input %i : i64[2, {count}]"),
+        tensors: Tensors::from([("i".to_string(), ArrayD::from_shape_vec(vec![2, count], index).unwrap())]),
+        x: x.clone(),
+        sources: ndarray::stack(Axis(0), &blocks).unwrap(),
     }
 }
 

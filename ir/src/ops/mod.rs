@@ -179,9 +179,9 @@ impl Op {
 
     /// Every word that [`Op::mnemonic`] can give, in no order.
     pub fn mnemonics() -> impl Iterator<Item = &'static str> {
-        let others = ["input", "weight", "const", "iota", "promise", "dot", "conv", "conv_transpose"];
+        let others = ["input", "weight", "const", "iota", "size", "promise", "dot", "conv", "conv_transpose"];
         let others = others.into_iter().chain(["reshape", "transpose", "slice", "pad", "concat", "broadcast"]);
-        let others = others.chain(["gather", "scatter_add", "argmax", "argmin", "one_hot"]);
+        let others = others.chain(["gather", "scatter_add", "argmax", "argmin", "top_k", "one_hot"]);
         let others = others.chain(["pool", "pool_transpose", "resize", "resize_transpose", "cumulative_sum"]);
         let others = others.chain(["softmax", "log_softmax", "layer_norm", "rms_norm", "group_norm", "batch_norm"]);
         others.chain(["loop", "cond"]).chain(Elementwise::mnemonics()).chain(Reduce::mnemonics())

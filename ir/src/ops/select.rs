@@ -8,17 +8,21 @@ use crate::types::{DType, TensorType};
 /// An operation that chooses elements.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Select {
-    /// Slices of operand 0 along `axis`, chosen by the integers of operand 1: the index shape replaces the axis.
-    /// Negative indices count from the end.
+    /// Slices of operand 0 along `axis`, chosen by the integers of operand 1. The first `batch` axes of both are walked
+    /// together; the index's other axes replace the axis. Negative indices count from the end.
     Gather {
-        /// The axis.
+        /// The axis, not one of the batch axes.
         axis: usize,
+        /// How many leading axes operand and index have in common.
+        batch: usize,
     },
     /// Adjoint of [`Select::Gather`]: slices of operand 0 are added at the places that operand 1 names, in a result of
     /// zeros with length `size` along `axis`.
     ScatterAdd {
-        /// The axis.
+        /// The axis, not one of the batch axes.
         axis: usize,
+        /// How many leading axes operand and index have in common.
+        batch: usize,
         /// The result's length along the axis.
         size: Dim,
     },
@@ -31,6 +35,15 @@ pub enum Select {
     ArgMin {
         /// The axis.
         axis: usize,
+    },
+    /// The indices (`i64`) of the `count` largest or smallest elements along `axis`, best first; of equals the first.
+    TopK {
+        /// The axis.
+        axis: usize,
+        /// How many; the result's length along the axis.
+        count: Dim,
+        /// Whether the largest are wanted.
+        largest: bool,
     },
     /// 1 at the index and 0 elsewhere along a new last axis; an index outside gives zeros only.
     OneHot {
@@ -49,16 +62,22 @@ impl Select {
             Select::ScatterAdd { .. } => "scatter_add",
             Select::ArgMax { .. } => "argmax",
             Select::ArgMin { .. } => "argmin",
+            Select::TopK { .. } => "top_k",
             Select::OneHot { .. } => "one_hot",
         }
     }
 
     pub(super) fn write_attributes(&self, attributes: &mut Attributes) {
         match self {
-            Select::Gather { axis }
-            | Select::ScatterAdd { axis, .. }
-            | Select::ArgMax { axis }
-            | Select::ArgMin { axis } => attributes.integer("axis", *axis as i64),
+            Select::Gather { axis, batch } | Select::ScatterAdd { axis, batch, .. } => {
+                attributes.integer("axis", *axis as i64);
+                attributes.integer_unless("batch", *batch as i64, 0);
+            }
+            Select::ArgMax { axis } | Select::ArgMin { axis } => attributes.integer("axis", *axis as i64),
+            Select::TopK { axis, largest, .. } => {
+                attributes.integer("axis", *axis as i64);
+                attributes.flag("largest", *largest);
+            }
             Select::OneHot { .. } => {}
         }
     }
@@ -69,11 +88,14 @@ impl Select {
         result: &TensorType,
     ) -> Result<Option<Select>, String> {
         Ok(Some(match word {
-            "gather" => Select::Gather { axis: reader.axis("axis")? },
+            "gather" => Select::Gather { axis: reader.axis("axis")?, batch: batch(reader)? },
             "scatter_add" => {
                 let axis = reader.axis("axis")?;
-                expect_axis(axis, result.rank())?;
-                Select::ScatterAdd { axis, size: result.shape[axis].clone() }
+                Select::ScatterAdd { axis, batch: batch(reader)?, size: length(result, axis)? }
+            }
+            "top_k" => {
+                let axis = reader.axis("axis")?;
+                Select::TopK { axis, count: length(result, axis)?, largest: reader.flag("largest")? }
             }
             "argmax" => Select::ArgMax { axis: reader.axis("axis")? },
             "argmin" => Select::ArgMin { axis: reader.axis("axis")? },
@@ -87,25 +109,38 @@ impl Select {
 
     pub(super) fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, String> {
         match self {
-            Select::Gather { axis } => {
+            Select::Gather { axis, batch } => {
                 let [x, index] = arity(operands)?;
                 expect_axis(*axis, x.rank())?;
-                expect_index(index)?;
+                let chosen = expect_index(x, index, *batch, *axis)?;
                 let mut shape = x.shape.clone();
-                shape.splice(*axis..*axis + 1, index.shape.iter().cloned());
+                shape.splice(*axis..*axis + 1, chosen.iter().cloned());
                 Ok(x.with_shape(shape))
             }
-            Select::ScatterAdd { axis, size } => {
+            Select::ScatterAdd { axis, batch, size } => {
                 let [x, index] = arity(operands)?;
-                expect_index(index)?;
                 expect_numbers(x)?;
-                let end = axis + index.rank();
-                if x.shape.get(*axis..end) != Some(index.shape.as_slice()) {
+                let chosen = expect_index(x, index, *batch, *axis)?;
+                let end = axis.checked_add(chosen.len()).ok_or("the axis is out of reach")?;
+                if x.shape.get(*axis..end) != Some(chosen) {
                     return Err(format!("axes {axis}..{end} of {x} are not those of the index {index}"));
                 }
                 let mut shape = x.shape.clone();
                 shape.splice(*axis..end, [size.clone()]);
                 Ok(x.with_shape(shape))
+            }
+            Select::TopK { axis, count, .. } => {
+                let [x] = arity(operands)?;
+                expect_axis(*axis, x.rank())?;
+                expect_numbers(x)?;
+                if let (Some(count), Some(length)) = (count.known(), x.shape[*axis].known())
+                    && !(0..=length).contains(&count)
+                {
+                    return Err(format!("takes the best {count} of {length} elements"));
+                }
+                let mut shape = x.shape.clone();
+                shape[*axis] = count.clone();
+                Ok(TensorType::new(DType::I64, shape))
             }
             Select::ArgMax { axis } | Select::ArgMin { axis } => {
                 let [x] = arity(operands)?;
@@ -116,7 +151,7 @@ impl Select {
             }
             Select::OneHot { depth, dtype } => {
                 let [index] = arity(operands)?;
-                expect_index(index)?;
+                expect_integers(index)?;
                 let mut shape = index.shape.clone();
                 shape.push(depth.clone());
                 Ok(TensorType::new(*dtype, shape))
@@ -126,26 +161,53 @@ impl Select {
 
     pub(super) fn class(&self) -> Class {
         match self {
-            Select::Gather { .. } => Class::Movement,
-            Select::ScatterAdd { .. } => Class::Movement,
-            Select::ArgMax { .. } | Select::ArgMin { .. } => Class::Opaque("an index carries nothing"),
-            Select::OneHot { .. } => Class::Opaque("an index carries nothing"),
+            Select::Gather { .. } | Select::ScatterAdd { .. } => Class::Movement,
+            Select::ArgMax { .. } | Select::ArgMin { .. } | Select::TopK { .. } | Select::OneHot { .. } => {
+                Class::Opaque("an index carries nothing")
+            }
         }
     }
 
     pub(super) fn map_dims(&self, map: &mut dyn FnMut(&Dim) -> Result<Dim, DimError>) -> Result<Select, DimError> {
         Ok(match self {
-            Select::ScatterAdd { axis, size } => Select::ScatterAdd { axis: *axis, size: map(size)? },
+            Select::ScatterAdd { axis, batch, size } => {
+                Select::ScatterAdd { axis: *axis, batch: *batch, size: map(size)? }
+            }
+            Select::TopK { axis, count, largest } => {
+                Select::TopK { axis: *axis, count: map(count)?, largest: *largest }
+            }
             Select::OneHot { depth, dtype } => Select::OneHot { depth: map(depth)?, dtype: *dtype },
             Select::Gather { .. } | Select::ArgMax { .. } | Select::ArgMin { .. } => self.clone(),
         })
     }
 }
 
-fn expect_index(index: &TensorType) -> Result<(), String> {
+/// The attribute that says how many axes operand and index have in common.
+fn batch(reader: &mut AttributeReader) -> Result<usize, String> {
+    usize::try_from(reader.integer_or("batch", Some(0))?).map_err(|_| "`batch` is negative".into())
+}
+
+/// The result's length along `axis`.
+fn length(result: &TensorType, axis: usize) -> Result<Dim, String> {
+    expect_axis(axis, result.rank())?;
+    Ok(result.shape[axis].clone())
+}
+
+fn expect_integers(index: &TensorType) -> Result<(), String> {
     if matches!(index.dtype, DType::I64 | DType::I32) {
         Ok(())
     } else {
         Err(format!("an index is i64 or i32, not {}", index.dtype))
+    }
+}
+
+/// Checks the types of an index and of what it chooses from, and returns the index's axes behind the batch.
+fn expect_index<'t>(x: &TensorType, index: &'t TensorType, batch: usize, axis: usize) -> Result<&'t [Dim], String> {
+    expect_integers(index)?;
+    let common = index.shape.split_at_checked(batch).filter(|(common, _)| x.shape.get(..batch) == Some(common));
+    match common {
+        Some((_, chosen)) if batch <= axis => Ok(chosen),
+        Some(_) => Err(format!("axis {axis} is one of {batch} batch axes")),
+        None => Err(format!("the first {batch} axes of {x} are not those of the index {index}")),
     }
 }

@@ -29,6 +29,8 @@ pub enum Source {
         /// The result's type.
         ty: TensorType,
     },
+    /// A symbolic dimension as an `i64` scalar. Once its symbols have values it is a [`Source::Constant`].
+    Size(Dim),
 }
 
 /// A small tensor written in the graph: either one element that fills the shape, or all elements in row-major order.
@@ -105,12 +107,15 @@ impl Source {
             Source::Weight(..) => "weight",
             Source::Constant(_) => "const",
             Source::Iota { .. } => "iota",
+            Source::Size(_) => "size",
         }
     }
 
     pub(super) fn write_attributes(&self, attributes: &mut Attributes) {
-        if let Source::Iota { axis, .. } = self {
-            attributes.integer("axis", *axis as i64);
+        match self {
+            Source::Iota { axis, .. } => attributes.integer("axis", *axis as i64),
+            Source::Size(size) => attributes.dim("value", size),
+            Source::Input(_) | Source::Weight(..) | Source::Constant(_) => {}
         }
     }
 
@@ -121,6 +126,7 @@ impl Source {
     ) -> Result<Option<Source>, String> {
         Ok(match word {
             "iota" => Some(Source::Iota { axis: reader.axis("axis")?, ty: result.clone() }),
+            "size" => Some(Source::Size(reader.dim("value")?)),
             _ => None,
         })
     }
@@ -133,11 +139,21 @@ impl Source {
             (Source::Weight(_, ty), []) => Ok(ty.clone()),
             (Source::Constant(literal), []) => literal.check().map(|()| literal.ty.clone()),
             (Source::Iota { axis, ty }, []) => super::expect_axis(*axis, ty.rank()).map(|()| ty.clone()),
+            (Source::Size(_), []) => Ok(TensorType::new(DType::I64, Vec::new())),
             _ => Err("takes no operands".into()),
         }
     }
 
     pub(super) fn map_dims(&self, map: &mut dyn FnMut(&Dim) -> Result<Dim, DimError>) -> Result<Source, DimError> {
+        if let Source::Size(size) = self {
+            return Ok(match map(size)? {
+                Dim::Known(value) => Source::Constant(Literal {
+                    ty: TensorType::new(DType::I64, Vec::new()),
+                    values: LiteralValues::Integers(vec![value]),
+                }),
+                size => Source::Size(size),
+            });
+        }
         let mut ty_of = |ty: &TensorType| Ok(ty.with_shape(super::map_all(&ty.shape, map)?));
         Ok(match self {
             Source::Input(ty) => Source::Input(ty_of(ty)?),
@@ -146,6 +162,7 @@ impl Source {
                 Source::Constant(Literal { ty: ty_of(&literal.ty)?, values: literal.values.clone() })
             }
             Source::Iota { axis, ty } => Source::Iota { axis: *axis, ty: ty_of(ty)? },
+            Source::Size(_) => self.clone(),
         })
     }
 }

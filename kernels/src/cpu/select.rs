@@ -11,17 +11,16 @@ use crate::memory::Plain;
 /// Chooses elements of the operands.
 pub(super) fn run(op: &Select, inputs: &[View<'_>], output: &mut ViewMut<'_>) -> Result<(), RunErrorKind> {
     match op {
-        Select::Gather { axis } => {
+        Select::Gather { axis, batch } => {
             let [x, index] = operands(inputs)?;
-            gather(*axis, x, index, output)
+            gather(&Choice::read(x.shape, *axis, *batch, index)?, x, output)
         }
-        Select::ScatterAdd { axis, .. } => {
+        Select::ScatterAdd { axis, batch, .. } => {
             let [x, index] = operands(inputs)?;
-            let (outer, size, inner) = around(output.shape, *axis)?;
-            let index = indices(index, size)?;
-            ensure(x.len() == outer * index.len() * inner && x.dtype == output.dtype, "slices that fit the result")?;
+            let choice = Choice::read(output.shape, *axis, *batch, index)?;
+            ensure(x.len() == choice.chosen() && x.dtype == output.dtype, "slices that fit the result")?;
             for_number!(x.dtype, op.mnemonic(), T => {
-                scatter_add::<T>(x.values()?, &index, size * inner, inner, output.values()?);
+                scatter_add::<T>(&choice, x.values()?, output.values()?);
                 Ok(())
             })
         }
@@ -35,6 +34,17 @@ pub(super) fn run(op: &Select, inputs: &[View<'_>], output: &mut ViewMut<'_>) ->
             let largest = matches!(op, Select::ArgMax { .. });
             for_number!(x.dtype, op.mnemonic(), T => {
                 winners::<T>(x.values()?, length, inner, largest, output.values()?);
+                Ok(())
+            })
+        }
+        Select::TopK { axis, largest, .. } => {
+            let [x] = operands(inputs)?;
+            let (outer, length, inner) = around(x.shape, *axis)?;
+            let (_, count, _) = around(output.shape, *axis)?;
+            ensure(output.dtype == DType::I64 && count <= length, "indices as i64")?;
+            ensure(output.bytes.len() == outer * count * inner * size_of::<i64>(), "one row of indices per row")?;
+            for_number!(x.dtype, op.mnemonic(), T => {
+                best::<T>(x.values()?, [length, count, inner], *largest, output.values()?);
                 Ok(())
             })
         }
@@ -76,23 +86,57 @@ fn indices(index: &View<'_>, size: usize) -> Result<Vec<usize>, RunErrorKind> {
     raw_indices(index)?.into_iter().map(resolve).collect()
 }
 
-fn gather(axis: usize, x: &View<'_>, index: &View<'_>, output: &mut ViewMut<'_>) -> Result<(), RunErrorKind> {
-    let (outer, size, inner) = around(x.shape, axis)?;
-    let index = indices(index, size)?;
-    let row = inner * x.dtype.size();
-    ensure(x.dtype == output.dtype && output.bytes.len() == outer * index.len() * row, "slices that fill the result")?;
+/// Which slices of a tensor an index names: `outer` blocks of `size` slices of `inner` elements, of which consecutive
+/// ones share a row of `picks` indices.
+struct Choice {
+    outer: usize,
+    size: usize,
+    inner: usize,
+    picks: usize,
+    indices: Vec<usize>,
+}
+
+impl Choice {
+    /// The choice along `axis` of a tensor of shape `shape`, whose first `batch` axes are the index's.
+    fn read(shape: &[usize], axis: usize, batch: usize, index: &View<'_>) -> Result<Choice, RunErrorKind> {
+        let (outer, size, inner) = around(shape, axis)?;
+        let common = index.shape.split_at_checked(batch).filter(|(common, _)| shape.get(..batch) == Some(common));
+        let (_, picks) = common.ok_or_else(|| RunErrorKind::plan("an index of the same batch"))?;
+        Ok(Choice { outer, size, inner, picks: count(picks), indices: indices(index, size)? })
+    }
+
+    /// The number of elements that are chosen.
+    fn chosen(&self) -> usize {
+        self.outer * self.picks * self.inner
+    }
+
+    /// The indices into block `outer`.
+    fn of(&self, outer: usize) -> &[usize] {
+        let rows = self.indices.len() / self.picks;
+        let row = outer / (self.outer / rows);
+        &self.indices[row * self.picks..(row + 1) * self.picks]
+    }
+}
+
+fn gather(choice: &Choice, x: &View<'_>, output: &mut ViewMut<'_>) -> Result<(), RunErrorKind> {
+    let bytes = choice.inner * x.dtype.size();
+    ensure(
+        x.dtype == output.dtype && output.bytes.len() == choice.chosen() * x.dtype.size(),
+        "slices that fill the result",
+    )?;
     if output.bytes.is_empty() {
         return Ok(());
     }
-    output.bytes.par_chunks_mut(row).enumerate().for_each(|(slice, output)| {
-        let source = slice / index.len() * size + index[slice % index.len()];
-        output.copy_from_slice(&x.bytes[source * row..(source + 1) * row]);
+    output.bytes.par_chunks_mut(bytes).enumerate().for_each(|(slice, output)| {
+        let (outer, pick) = (slice / choice.picks, slice % choice.picks);
+        let source = outer * choice.size + choice.of(outer)[pick];
+        output.copy_from_slice(&x.bytes[source * bytes..(source + 1) * bytes]);
     });
     Ok(())
 }
 
 /// Numbers that can be added; integers wrap.
-trait Summand: Plain {
+trait Summand: Plain + PartialOrd {
     fn plus(self, other: Self) -> Self;
     fn is_nan(self) -> bool;
 }
@@ -122,16 +166,41 @@ summand! {
 }
 
 /// Slices are added in the order of the index, so that sums of equal indices have one order.
-fn scatter_add<T: Summand>(x: &[T], index: &[usize], whole: usize, inner: usize, output: &mut [T]) {
-    if whole == 0 {
+fn scatter_add<T: Summand>(choice: &Choice, x: &[T], output: &mut [T]) {
+    let Choice { size, inner, picks, .. } = *choice;
+    output.fill(T::default());
+    if output.is_empty() || picks == 0 {
         return;
     }
-    output.par_chunks_mut(whole).enumerate().for_each(|(outer, output)| {
-        output.fill(T::default());
-        for (position, place) in index.iter().enumerate() {
-            let source = (outer * index.len() + position) * inner;
+    output.par_chunks_mut(size * inner).enumerate().for_each(|(outer, output)| {
+        for (pick, place) in choice.of(outer).iter().enumerate() {
+            let source = (outer * picks + pick) * inner;
             let target = &mut output[place * inner..(place + 1) * inner];
             target.iter_mut().zip(&x[source..source + inner]).for_each(|(slot, value)| *slot = slot.plus(*value));
+        }
+    });
+}
+
+/// The indices of the `count` best elements of each column, best first; NaN counts as the largest number.
+fn best<T: Summand>(x: &[T], [length, count, inner]: [usize; 3], largest: bool, output: &mut [i64]) {
+    if output.is_empty() {
+        return;
+    }
+    output.par_chunks_mut(count * inner).enumerate().for_each(|(outer, output)| {
+        let mut order: Vec<usize> = Vec::with_capacity(length);
+        for column in 0..inner {
+            let element = |place: usize| x[(outer * length + place) * inner + column];
+            let ascending = |a: &usize, b: &usize| {
+                let (a, b) = (element(*a), element(*b));
+                a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
+            };
+            order.clear();
+            order.extend(0..length);
+            // The sort is stable, so that of equals the first stays first.
+            order.sort_by(|a, b| if largest { ascending(b, a) } else { ascending(a, b) });
+            for (rank, place) in order.iter().take(count).enumerate() {
+                output[rank * inner + column] = *place as i64;
+            }
         }
     });
 }

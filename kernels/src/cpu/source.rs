@@ -31,6 +31,7 @@ pub(super) fn run(op: &Source, inputs: &[View<'_>], output: &mut ViewMut<'_>) ->
             let [default] = operands(inputs)?;
             copy(default, output)
         }
+        Source::Size(_) => Err(RunErrorKind::plan("a size is a literal once a plan is made")),
         Source::Weight(..) => Err(RunErrorKind::plan("a weight is a buffer, not a step")),
     }
 }

@@ -31,6 +31,46 @@ fn gathers_and_their_adjoints() {
     });
 }
 
+/// The index's first axis is the operand's; rows of one block are chosen for all of its middle axis.
+#[test]
+fn batched_gathers_and_their_adjoints() {
+    let graph = parse(
+        "input %x : f32[2, 3, 4, 2]\ninput %i : i64[2, 3]\nforward\n  %y = gather %x, %i {axis=2, batch=1} : f32[2, 3, 3, 2]\nresult \"y\" = %y\n",
+    );
+    let index = [0.0, -1.0, 3.0, 2.0, 2.0, -4.0];
+    let mut inputs = noisy_inputs(&graph);
+    inputs.insert("i".into(), tensor(DType::I64, &[2, 3], &index));
+    let place = |i: &[usize]| {
+        let row = (index[i[0] * 3 + i[2]] as i64).rem_euclid(4) as usize;
+        ((i[0] * 3 + i[1]) * 4 + row) * 2 + i[3]
+    };
+    check_on(&graph, &inputs, |v| indices(&[2, 3, 3, 2]).iter().map(|i| v[0][place(i)]).collect());
+    let graph = parse(
+        "input %x : f32[2, 3, 3, 2]\ninput %i : i64[2, 3]\nforward\n  %y = scatter_add %x, %i {axis=2, batch=1} : f32[2, 3, 4, 2]\nresult \"y\" = %y\n",
+    );
+    let mut inputs = noisy_inputs(&graph);
+    inputs.insert("i".into(), tensor(DType::I64, &[2, 3], &index));
+    check_on(&graph, &inputs, |v| {
+        let mut out = vec![0.0; 48];
+        indices(&[2, 3, 3, 2]).iter().zip(&v[0]).for_each(|(i, x)| out[place(i)] += x);
+        out
+    });
+}
+
+#[test]
+fn the_best_come_first_and_of_equals_the_first() {
+    let run = |largest: &str, expected: Vec<f64>| {
+        let graph = parse(&format!(
+            "input %x : f32[1, 5, 2]\nforward\n  %y = top_k %x {{axis=1{largest}}} : i64[1, 3, 2]\nresult \"y\" = %y\n"
+        ));
+        let x = [1.0, f64::NEG_INFINITY, 3.0, 0.0, 3.0, -0.0, -1.0, f64::INFINITY, 2.0, 5.0];
+        let inputs = [("x".into(), tensor(DType::F32, &[1, 5, 2], &x))].into();
+        check_on(&graph, &inputs, |_| expected.clone());
+    };
+    run(", largest=true", vec![1.0, 3.0, 2.0, 4.0, 4.0, 1.0]);
+    run("", vec![3.0, 0.0, 0.0, 1.0, 4.0, 2.0]);
+}
+
 #[test]
 fn indices_outside_are_named() {
     let graph = parse(

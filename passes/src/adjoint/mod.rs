@@ -9,7 +9,7 @@ pub mod select;
 
 use lrpc_ir::graph::Value;
 use lrpc_ir::ops::scan::Scan;
-use lrpc_ir::ops::{Op, Reduce, ReduceKind};
+use lrpc_ir::ops::{Binary, Elementwise, Op, Reduce, ReduceKind, Source};
 use lrpc_ir::{Diagnostic, Dim};
 
 use crate::relevance::builder::{Built, RelevanceBuilder};
@@ -68,18 +68,11 @@ fn divide_by(b: &mut RelevanceBuilder, x: Value, count: &Dim) -> Built<Value> {
     if let Dim::Known(count) = count {
         return b.scale(x, 1.0 / (*count as f64), "t");
     }
-    // A row with one 1 among `count` elements has the mean 1/count.
     let ty = b.ty(x);
-    let index = Op::Source(lrpc_ir::ops::Source::Constant(lrpc_ir::ops::Literal::filled(
-        lrpc_ir::TensorType::new(lrpc_ir::DType::I64, Vec::new()),
-        0.0,
-    )));
-    let index = b.op(index, &[], "const")?;
-    let first =
-        b.op(Op::Select(lrpc_ir::ops::Select::OneHot { depth: count.clone(), dtype: ty.dtype }), &[index], "one")?;
-    let share = b.op(Op::Reduce(Reduce { kind: ReduceKind::Mean, axes: vec![0], keep: false }), &[first], "share")?;
-    let share = b.broadcast(share, &ty.shape, "share")?;
-    b.mul(x, share, "t")
+    let count = b.op(Op::Source(Source::Size(count.clone())), &[], "count")?;
+    let count = b.op(Op::Elementwise(Elementwise::Cast(ty.dtype)), &[count], "count")?;
+    let count = b.broadcast(count, &ty.shape, "count")?;
+    b.binary(Binary::Div, x, count, "t")
 }
 
 /// Transpose of a cumulative sum: the cumulative sum in the other direction.

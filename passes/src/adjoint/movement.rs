@@ -51,14 +51,14 @@ pub fn adjoint(b: &mut RelevanceBuilder, site: &Site, slot: usize, cotangent: Va
             let sum = b.op(Op::Reduce(Reduce { kind: ReduceKind::Sum, axes, keep: false }), &[cotangent], hint)?;
             b.reshape(sum, &ty.shape, hint)
         }
-        Op::Select(Select::Gather { axis }) => {
+        Op::Select(Select::Gather { axis, batch }) => {
             let index = b.activation(site.operands[1])?;
-            let scatter = Select::ScatterAdd { axis: *axis, size: ty.shape[*axis].clone() };
+            let scatter = Select::ScatterAdd { axis: *axis, batch: *batch, size: ty.shape[*axis].clone() };
             b.op(Op::Select(scatter), &[cotangent, index], hint)
         }
-        Op::Select(Select::ScatterAdd { axis, .. }) => {
+        Op::Select(Select::ScatterAdd { axis, batch, .. }) => {
             let index = b.activation(site.operands[1])?;
-            b.op(Op::Select(Select::Gather { axis: *axis }), &[cotangent, index], hint)
+            b.op(Op::Select(Select::Gather { axis: *axis, batch: *batch }), &[cotangent, index], hint)
         }
         other => Err(Diagnostic::new(format!("`{}` is not a movement", other.mnemonic()))),
     }

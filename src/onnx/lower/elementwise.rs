@@ -1,7 +1,7 @@
 //! Element-wise operators.
 
 use lrpc_ir::ops::{Binary, Compare, Elementwise, Function};
-use lrpc_ir::types::DType;
+use lrpc_ir::types::{DType, TensorType};
 use lrpc_ir::{Dim, DimError, Value};
 
 use super::finding::{Lowered, invalid, unsupported};
@@ -31,7 +31,7 @@ pub(super) const OPERATORS: &[OpDef] = &[
     OpDef::new("Log", 6, |site| plain(site, Function::Log)),
     OpDef::new("Sqrt", 6, |site| plain(site, Function::Sqrt)),
     OpDef::new("Reciprocal", 6, |site| plain(site, Function::Reciprocal)),
-    OpDef::new("Abs", 6, |site| plain(site, Function::Abs)),
+    OpDef::new("Abs", 6, |site| plain(site, Function::Abs)).folding(|site| fold_1(site, magnitude)),
     OpDef::new("Neg", 6, |site| plain(site, Function::Neg)).folding(|site| fold_1(site, |x| Dim::Known(0).sub(x))),
     OpDef::new("Sign", 9, |site| plain(site, Function::Sign)),
     OpDef::new("Floor", 6, |site| plain(site, Function::Floor)),
@@ -41,13 +41,14 @@ pub(super) const OPERATORS: &[OpDef] = &[
     OpDef::new("Cos", 7, |site| plain(site, Function::Cos)),
     OpDef::new("Not", 1, |site| plain(site, Function::Not)).folding(|site| fold_1(site, |x| Dim::Known(1).sub(x))),
     OpDef::new("IsNaN", 9, |site| plain(site, Function::IsNan)),
+    OpDef::new("IsInf", 10, is_infinite),
     OpDef::new("Clip", 6, clip_by_attributes),
     OpDef::new("Clip", 11, clip_by_inputs),
     OpDef::new("Add", 7, |site| binary(site, Binary::Add)).folding(|site| fold_2(site, Dim::add)),
     OpDef::new("Sub", 7, |site| binary(site, Binary::Sub)).folding(|site| fold_2(site, Dim::sub)),
     OpDef::new("Mul", 7, |site| binary(site, Binary::Mul)).folding(|site| fold_2(site, Dim::mul)),
     OpDef::new("Div", 7, |site| binary(site, Binary::Div)).folding(|site| fold_2(site, divide)),
-    OpDef::new("Mod", 10, modulo),
+    OpDef::new("Mod", 10, modulo).folding(fold_modulo),
     OpDef::new("Pow", 7, pow),
     OpDef::new("PRelu", 7, prelu),
     OpDef::new("And", 7, |site| binary(site, Binary::And)).folding(|site| fold_2(site, Dim::mul)),
@@ -139,6 +140,23 @@ fn binary(site: &mut Site, op: Binary) -> Lowered {
 fn modulo(site: &mut Site) -> Lowered {
     let op = if site.flag("fmod", false)? { Binary::Fmod } else { Binary::Mod };
     binary(site, op)
+}
+
+/// A magnitude that equals infinity, or one of the two infinities.
+fn is_infinite(site: &mut Site) -> Lowered {
+    let x = site.input(0)?;
+    let (negative, positive) = (site.flag("detect_negative", true)?, site.flag("detect_positive", true)?);
+    let ty = site.ty(x);
+    let result = match (negative, positive) {
+        (false, false) => site.filled(ty.with_dtype(DType::Bool), 0.0)?,
+        (both, _) => {
+            let x = if both && positive { site.unary(Function::Abs, [0.0; 2], x)? } else { x };
+            let limit = if positive { f64::INFINITY } else { f64::NEG_INFINITY };
+            let limit = site.filled(TensorType::new(ty.dtype, Vec::new()), limit)?;
+            site.elementwise(Elementwise::Compare(Compare::Equal), &[x, limit])?
+        }
+    };
+    site.output(0, result)
 }
 
 /// A constant exponent makes a function of one tensor.
@@ -260,6 +278,18 @@ fn divide(a: &Dim, b: &Dim) -> Result<Dim, DimError> {
     }
 }
 
+/// What is left of a division, with the sign of the divisor or, with `fmod`, of the dividend.
+fn fold_modulo(site: &mut Site) -> Lowered<Option<Known>> {
+    if site.flag("fmod", false)? {
+        return fold_2(site, |a, b| a.sub(&divide(a, b)?.mul(b)?));
+    }
+    fold_2(site, |a, b| a.sub(&a.floor_div(b)?.mul(b)?))
+}
+
+fn magnitude(x: &Dim) -> Result<Dim, DimError> {
+    x.maximum(&Dim::Known(0).sub(x)?)
+}
+
 /// A comparison that is decided by the difference of the operands, or by a symbolic size not being negative. `holds` is
 /// asked about the difference's sign.
 fn decide(site: &mut Site, holds: fn(i64) -> bool) -> Lowered<Option<Known>> {
@@ -287,10 +317,10 @@ fn fold_select(site: &mut Site) -> Lowered<Option<Known>> {
     }))
 }
 
-/// A cast between integers that changes no value.
+/// A cast between integers that changes no value, or one of small constants that a shape may be computed from.
 fn fold_cast(site: &mut Site) -> Lowered<Option<Known>> {
-    let Some(known) = site.known(0).cloned() else { return Ok(None) };
     let dtype = target(site)?;
+    let Some(known) = site.known(0).cloned().or_else(|| truncated(site, dtype)) else { return Ok(None) };
     let fits = |value: i64| match dtype {
         DType::I64 => true,
         DType::I32 => i32::try_from(value).is_ok(),
@@ -300,6 +330,15 @@ fn fold_cast(site: &mut Site) -> Lowered<Option<Known>> {
     let same = known.elements.iter().all(|element| element.known().map_or(dtype != DType::Bool, fits));
     let whole = matches!(dtype, DType::I64 | DType::I32 | DType::Bool);
     Ok((same && whole).then_some(Known { dtype, ..known }))
+}
+
+/// Floating-point constants as integers, which are rounded towards zero.
+fn truncated(site: &Site, dtype: DType) -> Option<Known> {
+    let values = site.small_constant(0).filter(|_| dtype.is_integer())?;
+    let whole = |x: f64| (x.abs() < 1e15).then_some(Dim::Known(x as i64));
+    let shape = site.input_type(0).ok()?.shape;
+    let shape = shape.iter().map(|size| usize::try_from(size.known()?).ok()).collect::<Option<Vec<usize>>>()?;
+    Known::build(dtype, shape, |place| values.get(place).copied().and_then(whole))
 }
 
 /// The same value under another name.

@@ -91,6 +91,23 @@ impl Known {
         Known::combine(&[self, &filler], self.dtype, |elements| elements.first().map(|element| (*element).clone()))
     }
 
+    /// The tensor whose axis `i` is axis `perm[i]` of this one.
+    pub(super) fn transposed(&self, perm: &[usize]) -> Option<Known> {
+        let shape = perm.iter().map(|axis| self.shape.get(*axis).copied()).collect::<Option<Vec<usize>>>()?;
+        Known::build(self.dtype, shape.clone(), |mut place| {
+            let mut coordinates = vec![0; self.shape.len()];
+            for (axis, size) in perm.iter().zip(&shape).rev() {
+                *coordinates.get_mut(*axis)? = place.checked_rem(*size)?;
+                place = place.checked_div(*size)?;
+            }
+            let own = coordinates
+                .iter()
+                .zip(&self.shape)
+                .try_fold(0_usize, |own, (coordinate, size)| own.checked_mul(*size)?.checked_add(*coordinate))?;
+            self.elements.get(own).cloned()
+        })
+    }
+
     /// Slices along `axis` at the given places, in their order.
     pub(super) fn take(&self, axis: usize, places: &[usize]) -> Option<Known> {
         let size = *self.shape.get(axis)?;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use lrpc_ir::ops::source::LiteralValues;
-use lrpc_ir::ops::{Literal, Movement, Reduce, ReduceKind, Source, WeightPlace};
+use lrpc_ir::ops::{Elementwise, Literal, Movement, Source, WeightPlace};
 use lrpc_ir::types::{DType, Float, TensorType};
 use lrpc_ir::{Dim, Graph, Op, Origin, Region, Value};
 
@@ -136,6 +136,18 @@ impl<'m> Lowering<'m> {
         }
     }
 
+    /// Adds an `i64` scalar.
+    pub(super) fn add_size(&mut self, size: &Dim, name: &str, origin: &Origin) -> Lowered<Value> {
+        let source = match size {
+            Dim::Known(value) => Source::Constant(Literal {
+                ty: TensorType::new(DType::I64, Vec::new()),
+                values: LiteralValues::Integers(vec![*value]),
+            }),
+            symbolic => Source::Size(symbolic.clone()),
+        };
+        self.add(Op::Source(source), &[], name, origin)
+    }
+
     fn add_tensor(&mut self, tensor: &TensorRef, keep: Keep, name: &str) -> Lowered<Value> {
         let literal = if keep == Keep::Reference { None } else { literal(tensor)? };
         let source = match literal {
@@ -148,40 +160,31 @@ impl<'m> Lowering<'m> {
         Ok(self.graph.add(Region::Header, Op::Source(source), &[], name, Origin::default())?)
     }
 
-    /// Adds integers to the graph. A symbolic element has no literal; it is the sum over as many ones.
+    /// Adds integers to the graph.
     fn add_known(&mut self, known: &Known, name: &str) -> Lowered<Value> {
         let origin = Origin::default();
         if let Some(values) = known.numbers() {
             let literal = Literal { ty: known.ty(), values: LiteralValues::Integers(values) };
             return self.add(Op::Source(Source::Constant(literal)), &[], name, &origin);
         }
-        if known.dtype != DType::I64 {
-            return unsupported("a symbolic size is used as data of another type than int64");
-        }
         let mut parts = Vec::with_capacity(known.elements.len());
         for element in &known.elements {
-            parts.push(match element.known() {
-                Some(value) => {
-                    let ty = TensorType::new(DType::I64, vec![Dim::Known(1)]);
-                    let literal = Literal { ty, values: LiteralValues::Integers(vec![value]) };
-                    self.add(Op::Source(Source::Constant(literal)), &[], &format!("{name}.size"), &origin)?
-                }
-                None => {
-                    let ones = Literal::filled(TensorType::new(DType::I64, vec![element.clone()]), 1.0);
-                    let ones = self.add(Op::Source(Source::Constant(ones)), &[], &format!("{name}.ones"), &origin)?;
-                    let sum = Reduce { kind: ReduceKind::Sum, axes: vec![0], keep: true };
-                    self.add(Op::Reduce(sum), &[ones], &format!("{name}.size"), &origin)?
-                }
-            });
+            let size = self.add_size(element, &format!("{name}.size"), &origin)?;
+            let row = Movement::Reshape { shape: vec![Dim::Known(1)] };
+            parts.push(self.add(Op::Movement(row), &[size], &format!("{name}.size"), &origin)?);
         }
-        let joined = match parts.as_slice() {
+        let mut value = match parts.as_slice() {
             [single] => *single,
             _ => self.add(Op::Movement(Movement::Concat { axis: 0 }), &parts, &format!("{name}.sizes"), &origin)?,
         };
-        if known.shape.len() == 1 {
-            return Ok(joined);
+        if known.shape.len() != 1 {
+            let shape = known.ty().shape;
+            value = self.add(Op::Movement(Movement::Reshape { shape }), &[value], name, &origin)?;
         }
-        self.add(Op::Movement(Movement::Reshape { shape: known.ty().shape }), &[joined], name, &origin)
+        if known.dtype == DType::I64 {
+            return Ok(value);
+        }
+        self.add(Op::Elementwise(Elementwise::Cast(known.dtype)), &[value], name, &origin)
     }
 }
 

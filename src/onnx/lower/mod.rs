@@ -4,9 +4,13 @@
 //! node's place. Integer arithmetic on shapes is evaluated on the way and leaves no nodes. Values keep their ONNX
 //! names. Types come from the primitives' own inference, not from what the model declares.
 
+mod attention;
 mod control;
+mod einsum;
 mod elementwise;
+mod evaluate;
 mod finding;
+mod gather;
 mod known;
 mod linear;
 mod lowering;

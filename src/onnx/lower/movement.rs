@@ -132,11 +132,10 @@ fn transpose(site: &mut Site) -> Lowered {
     site.output(0, result)
 }
 
-/// Of known integers only vectors are transposed, which changes nothing.
 fn fold_transpose(site: &mut Site) -> Lowered<Option<Known>> {
-    let Some(known) = site.known(0).filter(|known| known.shape.len() < 2).cloned() else { return Ok(None) };
-    permutation(site, known.shape.len())?;
-    Ok(Some(known))
+    let Some(known) = site.known(0).cloned() else { return Ok(None) };
+    let perm = permutation(site, known.shape.len())?;
+    Ok(known.transposed(&perm))
 }
 
 fn concat_axis(site: &mut Site, rank: usize) -> Lowered<usize> {

@@ -1,6 +1,6 @@
 //! Softmax and normalisations.
 
-use lrpc_ir::ops::Normalize;
+use lrpc_ir::ops::{Binary, Function, Normalize, Reduce, ReduceKind};
 use lrpc_ir::types::{Float, TensorType, product};
 use lrpc_ir::{Dim, Op, Value};
 
@@ -19,6 +19,8 @@ pub(super) const OPERATORS: &[OpDef] = &[
     OpDef::new("GroupNormalization", 21, group_norm),
     OpDef::new("LayerNormalization", 17, layer_norm),
     OpDef::new("RMSNormalization", 23, rms_norm),
+    OpDef::new("LpNormalization", 1, lp_norm),
+    OpDef::new("MeanVarianceNormalization", 9, mean_variance),
 ];
 
 fn along_axis(site: &mut Site, op: fn(usize) -> Normalize) -> Lowered {
@@ -163,5 +165,52 @@ fn rms_norm(site: &mut Site) -> Lowered {
     let scale = site.broadcast(scale, &shape)?;
     let op = Normalize::RmsNorm { axis, eps: eps(site)? };
     let result = site.emit(Op::Normalize(op), &[x, scale])?;
+    site.output(0, result)
+}
+
+/// `x / ‖x‖`. Where the norm is 0 the result is: the smallest normal number stands below the fraction.
+fn lp_norm(site: &mut Site) -> Lowered {
+    let x = site.input(0)?;
+    let ty = site.ty(x);
+    let along = axis(site.int_or("axis", -1)?, ty.rank())?;
+    let sum = |site: &mut Site, x| {
+        site.emit(Op::Reduce(Reduce { kind: ReduceKind::Sum, axes: vec![along], keep: true }), &[x])
+    };
+    let norm = match site.int_or("p", 2)? {
+        1 => {
+            let magnitude = site.unary(Function::Abs, [0.0; 2], x)?;
+            sum(site, magnitude)?
+        }
+        2 => {
+            let square = site.binary(Binary::Mul, x, x)?;
+            let sum = sum(site, square)?;
+            site.unary(Function::Sqrt, [0.0; 2], sum)?
+        }
+        other => return invalid(format!("p is {other}")),
+    };
+    let norm = site.unary(Function::Clip, [f32::MIN_POSITIVE.into(), f64::INFINITY], norm)?;
+    let result = site.binary(Binary::Div, x, norm)?;
+    site.output(0, result)
+}
+
+/// `(x − mean) / (√(mean(x²) − mean(x)²) + 1e-9)`, the specification's formula.
+fn mean_variance(site: &mut Site) -> Lowered {
+    let x = site.input(0)?;
+    let rank = site.ty(x).rank();
+    let axes = site.ints("axes")?.unwrap_or(vec![0, 2, 3]);
+    let mut axes = axes.into_iter().map(|value| axis(value, rank)).collect::<Lowered<Vec<usize>>>()?;
+    axes.sort_unstable();
+    let mean = |site: &mut Site, x| {
+        site.emit(Op::Reduce(Reduce { kind: ReduceKind::Mean, axes: axes.clone(), keep: true }), &[x])
+    };
+    let average = mean(site, x)?;
+    let square = site.binary(Binary::Mul, x, x)?;
+    let of_squares = mean(site, square)?;
+    let square_of = site.binary(Binary::Mul, average, average)?;
+    let variance = site.binary(Binary::Sub, of_squares, square_of)?;
+    let deviation = site.unary(Function::Sqrt, [0.0; 2], variance)?;
+    let deviation = site.unary(Function::Shift, [1e-9, 0.0], deviation)?;
+    let centred = site.binary(Binary::Sub, x, average)?;
+    let result = site.binary(Binary::Div, centred, deviation)?;
     site.output(0, result)
 }

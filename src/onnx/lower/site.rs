@@ -6,6 +6,7 @@ use lrpc_ir::ops::{Binary, Elementwise, Function, Literal, Movement, Source, Una
 use lrpc_ir::types::{DType, TensorType};
 use lrpc_ir::{Dim, Op, Origin, Value};
 
+use super::evaluate::evaluate;
 use super::finding::{Lowered, invalid, unsupported};
 use super::known::Known;
 use super::lowering::{Lowering, Slot};
@@ -195,18 +196,40 @@ impl<'s, 'm> Site<'s, 'm> {
         if let Some(known) = self.lowering.known(name) {
             return known.numbers()?.into_iter().map(exact).collect();
         }
-        self.lowering.tensor(name)?.floats()
+        if let Some(tensor) = self.lowering.tensor(name) {
+            return tensor.floats();
+        }
+        match self.lowering.slot(name)? {
+            Slot::Value(value, _) => evaluate(&self.lowering.graph, *value),
+            _ => None,
+        }
+    }
+
+    /// The elements of the floating-point input `index`, if they are few and constant.
+    pub(super) fn small_constant(&self, index: usize) -> Option<Vec<f64>> {
+        let name = self.input_name(index)?;
+        let ty = self.lowering.ty(name).ok().filter(|ty| ty.dtype.is_float())?;
+        let count = ty.elements().ok()?.known()?;
+        if usize::try_from(count).is_ok_and(|count| count <= Known::MAX_ELEMENTS) {
+            self.constant_of(name)
+        } else {
+            None
+        }
     }
 
     // Building.
 
     /// Adds an operation, named after the node's first output until it becomes an output itself.
     pub(super) fn emit(&mut self, op: Op, operands: &[Value]) -> Lowered<Value> {
-        let output = self.node.output.iter().find(|name| !name.is_empty()).map_or("unnamed", String::as_str);
-        let name = format!("{output}.{}", op.mnemonic());
+        let name = self.name_of(op.mnemonic());
         let value = self.lowering.add(op, operands, &name, &self.origin)?;
         self.built.push(value);
         Ok(value)
+    }
+
+    fn name_of(&self, part: &str) -> String {
+        let output = self.node.output.iter().find(|name| !name.is_empty()).map_or("unnamed", String::as_str);
+        format!("{output}.{part}")
     }
 
     pub(super) fn ty(&self, value: Value) -> TensorType {
@@ -215,6 +238,13 @@ impl<'s, 'm> Site<'s, 'm> {
 
     pub(super) fn literal(&mut self, literal: Literal) -> Lowered<Value> {
         self.emit(Op::Source(Source::Constant(literal)), &[])
+    }
+
+    /// An `i64` scalar that is `size`.
+    pub(super) fn size(&mut self, size: &Dim) -> Lowered<Value> {
+        let value = self.lowering.add_size(size, &self.name_of("size"), &self.origin.clone())?;
+        self.built.push(value);
+        Ok(value)
     }
 
     /// A tensor whose elements all are `value`.
@@ -246,6 +276,9 @@ impl<'s, 'm> Site<'s, 'm> {
     }
 
     pub(super) fn transpose(&mut self, x: Value, perm: Vec<usize>) -> Lowered<Value> {
+        if perm.iter().copied().eq(0..self.ty(x).rank()) {
+            return Ok(x);
+        }
         self.emit(Op::Movement(Movement::Transpose { perm }), &[x])
     }
 

@@ -1,6 +1,6 @@
 //! Values without operands, and what is known of shapes.
 
-use lrpc_ir::ops::{Function, Literal, Source};
+use lrpc_ir::ops::{Binary, Function, Literal, Source};
 use lrpc_ir::types::{DType, Float, TensorType, product};
 use lrpc_ir::{Dim, Op};
 
@@ -115,20 +115,41 @@ fn fold_range(site: &mut Site) -> Lowered<Option<Known>> {
 
 fn range(site: &mut Site) -> Lowered {
     let dtype = site.input_type(0)?.dtype;
+    if dtype.is_float() {
+        return range_of_floats(site, dtype);
+    }
     let Some((start, limit, step)) = bounds(site) else {
         return unsupported("start, limit or step is computed when the model runs");
     };
-    let (Some(first), true) = (start.known(), step != 0) else {
-        return unsupported("the start depends on symbolic dimensions, or the step is 0");
-    };
+    if step == 0 {
+        return invalid("the step is 0");
+    }
     let ty = TensorType::new(dtype, vec![count(&start, &limit, step)?]);
     let mut result = site.emit(Op::Source(Source::Iota { axis: 0, ty }), &[])?;
     if step != 1 {
         result = site.unary(Function::Scale, [step as f64, 0.0], result)?;
     }
-    if first != 0 {
-        result = site.unary(Function::Shift, [first as f64, 0.0], result)?;
+    if start != Dim::Known(0) {
+        let start = site.size(&start)?;
+        let start = site.cast(start, dtype)?;
+        result = site.binary(Binary::Add, result, start)?;
     }
+    site.output(0, result)
+}
+
+fn range_of_floats(site: &mut Site, dtype: DType) -> Lowered {
+    site.ignore("stash_type");
+    let [Some(start), Some(limit), Some(step)] = [0, 1, 2].map(|index| site.constant_scalar(index)) else {
+        return unsupported("start, limit or step is computed when the model runs");
+    };
+    let length = ((limit - start) / step).ceil().max(0.0);
+    if !length.is_finite() || length > f64::from(u32::MAX) {
+        return invalid("the range has no end");
+    }
+    let ty = TensorType::new(dtype, vec![Dim::Known(length as i64)]);
+    let steps = site.emit(Op::Source(Source::Iota { axis: 0, ty }), &[])?;
+    let scaled = site.unary(Function::Scale, [step, 0.0], steps)?;
+    let result = site.unary(Function::Shift, [start, 0.0], scaled)?;
     site.output(0, result)
 }
 

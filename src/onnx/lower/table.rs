@@ -4,7 +4,8 @@ use super::finding::{Lowered, unsupported};
 use super::known::Known;
 use super::site::Site;
 use super::{
-    control, elementwise, linear, movement, normalize, pad, pool, reduce, resize, scan, select, slice, source,
+    attention, control, einsum, elementwise, gather, linear, movement, normalize, pad, pool, reduce, resize, scan,
+    select, slice, source,
 };
 
 /// An ONNX operator and how it becomes primitives.
@@ -36,14 +37,17 @@ impl OpDef {
 }
 
 /// Every operator, by family.
-const OPERATORS: [&[OpDef]; 13] = [
+const OPERATORS: [&[OpDef]; 16] = [
     source::OPERATORS,
     elementwise::OPERATORS,
     linear::OPERATORS,
+    einsum::OPERATORS,
+    attention::OPERATORS,
     reduce::OPERATORS,
     movement::OPERATORS,
     slice::OPERATORS,
     pad::OPERATORS,
+    gather::OPERATORS,
     select::OPERATORS,
     pool::OPERATORS,
     resize::OPERATORS,

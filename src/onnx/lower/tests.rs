@@ -1,5 +1,8 @@
 //! Tests of lowering: ONNX graphs in, printed graphs or findings out.
 
+mod choices;
+mod shapes;
+
 use prost::Message as _;
 
 use super::{Finding, FindingKind, ImportError, ImportOptions, Imported, import};
@@ -17,10 +20,16 @@ struct Onnx {
     opset: i64,
 }
 
-/// An input or output: `x 1 C ?` is a value called x with the dimensions 1, C and one without name.
+/// An input or output: `x 1 C ?` is a value called x with the dimensions 1, C and one without name; `i64:x` holds
+/// integers.
 fn value(text: &str) -> ValueInfoProto {
     let mut words = text.split(' ');
-    let name = words.next().map(String::from);
+    let word = words.next().unwrap_or_default();
+    let (kind, word) = match word.strip_prefix("i64:") {
+        Some(word) => (DataType::Int64, word),
+        None => (DataType::Float, word),
+    };
+    let name = Some(word.to_string());
     let dim = |word: &str| {
         let value = match word.parse() {
             Ok(size) => Some(dimension::Value::DimValue(size)),
@@ -30,7 +39,7 @@ fn value(text: &str) -> ValueInfoProto {
         Dimension { denotation: None, value }
     };
     let shape = Some(TensorShapeProto { dim: words.map(dim).collect() });
-    let tensor = type_proto::Tensor { elem_type: Some(DataType::Float.into()), shape };
+    let tensor = type_proto::Tensor { elem_type: Some(kind.into()), shape };
     let ty = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), denotation: None };
     ValueInfoProto { name, r#type: Some(ty), ..Default::default() }
 }
@@ -130,6 +139,18 @@ impl Onnx {
         assert!(lrpc_ir::text::parse(&text).unwrap() == imported.graph, "{text}");
         let lines = text.lines().filter_map(|line| line.strip_prefix("  "));
         lines.map(|line| line.split(" from ").next().unwrap_or(line)).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Compares the graph with the snapshot of that name.
+    fn check_lowering(self, case: &str) {
+        let mut graph = self.import().unwrap_or_else(|error| panic!("{error}")).graph;
+        lrpc_ir::verify::verify(&graph).unwrap();
+        graph.model = None;
+        let mut settings = insta::Settings::clone_current();
+        settings.set_snapshot_path(concat!(env!("CARGO_MANIFEST_DIR"), "/snapshots/import"));
+        settings.set_prepend_module_to_snapshot(false);
+        settings.set_omit_expression(true);
+        settings.bind(|| insta::assert_snapshot!(case, lrpc_ir::text::print(&graph)));
     }
 
     fn findings(self) -> Vec<Finding> {
