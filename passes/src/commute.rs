@@ -169,17 +169,26 @@ fn select_needs(select: &Select, operands: &[&TensorType], row: &Row) -> Option<
     let index_rank = operands.get(1).map_or(0, |index| index.rank());
     let first = |axis: usize| Some(first_of(operands.len(), Need::Row(row.along(axis))));
     match select {
-        Select::Gather { axis } if (*axis..axis + index_rank).contains(&row.axis) => {
-            Some(vec![Need::Full, Need::Row(row.along(row.axis - axis))])
+        // Operand and index walk the batch axes together; the index's other axes stand in the place of the axis.
+        Select::Gather { batch, .. } | Select::ScatterAdd { batch, .. } if row.axis < *batch => {
+            Some(vec![Need::Row(row.clone()); operands.len()])
         }
-        Select::Gather { axis } if row.axis < *axis => first(row.axis),
-        Select::Gather { .. } => first((row.axis + 1).checked_sub(index_rank)?),
-        Select::ScatterAdd { axis, .. } if row.axis < *axis => first(row.axis),
-        Select::ScatterAdd { axis, .. } if row.axis > *axis => first((row.axis + index_rank).checked_sub(1)?),
+        Select::Gather { axis, .. } | Select::ScatterAdd { axis, .. } if row.axis < *axis => first(row.axis),
+        Select::Gather { axis, batch } => {
+            let chosen = index_rank.checked_sub(*batch)?;
+            match row.axis - axis {
+                place if place < chosen => Some(vec![Need::Full, Need::Row(row.along(batch + place))]),
+                _ => first((row.axis + 1).checked_sub(chosen)?),
+            }
+        }
+        Select::ScatterAdd { axis, batch, .. } if row.axis > *axis => {
+            first((row.axis + index_rank.checked_sub(*batch)?).checked_sub(1)?)
+        }
         Select::ScatterAdd { .. } => None,
         Select::ArgMax { axis } | Select::ArgMin { axis } => first(row.axis + usize::from(row.axis >= *axis)),
+        Select::TopK { axis, .. } if row.axis != *axis => first(row.axis),
         Select::OneHot { .. } if row.axis < operands.first()?.rank() => first(row.axis),
-        Select::OneHot { .. } => None,
+        Select::TopK { .. } | Select::OneHot { .. } => None,
     }
 }
 
