@@ -107,6 +107,24 @@ fn networks_equal_onnxruntime_and_the_f64_evaluation() {
     }
 }
 
+/// Along several axes an index is merged to one, where an entry outside of its axis must not land on another slice.
+#[test]
+fn indices_outside_of_one_of_several_axes_are_refused() {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/models/op_gather_nd_elements");
+    let path = model.join("model.onnx");
+    let imported = lrpc::onnx::import(&path, &Default::default()).unwrap();
+    let weights = ModelWeights::locate(&imported.graph, &imported.file, &path).unwrap();
+    let mut session = Session::new(&imported.graph, &weights, RunOptions::default());
+    let mut inputs = tensors(&model.join("inputs.npz"));
+    assert_eq!(inputs["x0"].shape(), [4, 3, 2]);
+    for (index, fits) in [([3, 2, -2], true), ([0, 3, 0], false), ([-5, 2, 1], false), ([0, 0, -3], false)] {
+        let rows: Vec<i64> = [index, [0, 0, 0], [1, 1, 1]].concat();
+        inputs.insert("x1".into(), Tensor::from_slice(&[3, 3], &rows).unwrap());
+        let outcome = session.run(&inputs, &[], &BTreeMap::new(), None);
+        assert_eq!(outcome.is_ok(), fits, "{index:?}");
+    }
+}
+
 /// Compiled once, run at three bindings of batch and sequence each.
 #[test]
 fn symbolic_axes_take_any_length() {

@@ -96,6 +96,14 @@ impl Dim {
         }
     }
 
+    /// Whether every term has a negative coefficient, as in `-S` and `-2*S-1`.
+    pub fn is_negated(&self) -> bool {
+        match self {
+            Dim::Known(value) => *value < 0,
+            Dim::Symbolic(polynomial) => polynomial.0.values().all(|coefficient| *coefficient < 0),
+        }
+    }
+
     /// `self + other`.
     pub fn add(&self, other: &Dim) -> Result<Dim, DimError> {
         if let (Dim::Known(a), Dim::Known(b)) = (self, other) {
@@ -368,6 +376,13 @@ mod tests {
         assert_eq!(a, b);
         assert_eq!(a.to_string(), "S*S-1");
         assert_eq!(s().sub(&s()).unwrap(), Dim::Known(0));
+    }
+
+    #[test]
+    fn negated_sizes_are_known_by_their_signs() {
+        let negated = Dim::Known(-1).sub(&s()).unwrap();
+        assert!(negated.is_negated() && !s().is_negated());
+        assert!(!negated.add(&2.into()).unwrap().is_negated());
     }
 
     #[test]

@@ -3,32 +3,39 @@
 use lrpc_ir::ops::source::LiteralValues;
 use lrpc_ir::ops::{Binary, Elementwise, Function, Movement, Source, Unary};
 use lrpc_ir::types::DType;
-use lrpc_ir::{Dim, Graph, Op, Value};
+use lrpc_ir::{Dim, Op, Value};
 
 use super::known::Known;
+use super::lowering::Lowering;
 
 /// How many operations are followed back from a value.
 const DEPTH: u32 = 32;
 
-/// The elements of a value that is made of literals by arithmetic, every step rounded to its element type. `None` for
+/// The elements of a value that is made of constants by arithmetic, every step rounded to its element type. `None` for
 /// everything else and for more than [`Known::MAX_ELEMENTS`] elements.
-pub(super) fn evaluate(graph: &Graph, value: Value) -> Option<Vec<f64>> {
-    follow(graph, value, DEPTH)
+pub(super) fn evaluate(lowering: &Lowering, value: Value) -> Option<Vec<f64>> {
+    follow(lowering, value, DEPTH)
 }
 
-fn follow(graph: &Graph, value: Value, depth: u32) -> Option<Vec<f64>> {
+fn follow(lowering: &Lowering, value: Value, depth: u32) -> Option<Vec<f64>> {
+    let graph = &lowering.graph;
     let ty = graph.ty(value);
     let count = ty.elements().ok().as_ref().and_then(Dim::known).and_then(|count| usize::try_from(count).ok())?;
     if count > Known::MAX_ELEMENTS {
         return None;
     }
     let depth = depth.checked_sub(1)?;
-    let operand = |slot| follow(graph, graph.operand(value.node, slot)?, depth);
+    let operand = |slot| follow(lowering, graph.operand(value.node, slot)?, depth);
     let found: Vec<f64> = match &graph.node(value.node).op {
         Op::Source(Source::Constant(literal)) => match &literal.values {
             LiteralValues::Floats(values) => values.iter().map(|value| value.0).collect(),
             LiteralValues::Integers(values) => values.iter().map(|value| *value as f64).collect(),
         },
+        Op::Source(Source::Weight(..)) => {
+            let tensor = lowering.file.weight(graph.name(value))?;
+            let integers = || Some(tensor.integers()?.into_iter().map(|value| value as f64).collect());
+            tensor.floats().or_else(integers)?
+        }
         Op::Movement(Movement::Reshape { .. }) => operand(0)?,
         // Copies of one element.
         Op::Movement(Movement::Broadcast { .. }) => operand(0).filter(|values| values.len() == 1)?,

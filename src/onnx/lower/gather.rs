@@ -172,27 +172,33 @@ fn merge_axes(site: &mut Site, x: Value, index: Value, batch: usize) -> Lowered<
 fn flat_index(site: &mut Site, index: Value, axes: &[Dim]) -> Lowered<Value> {
     let ty = site.ty(index);
     let last = ty.rank().saturating_sub(1);
-    let (zero, total) = (site.size(&Dim::Known(0))?, site.size(&product(axes)?)?);
+    let total = site.size(&product(axes)?)?;
     let mut flat = None;
     for (place, size) in (0_i64..).zip(axes) {
         let part = Movement::slice_axis(&ty, last, Dim::Known(place), Dim::Known(1));
         let part = site.emit(Op::Movement(part), &[index])?;
         let part = site.reshape(part, ty.shape.iter().take(last).cloned().collect())?;
         let size = site.size(size)?;
-        let counted = count_from_end(site, part, size)?;
+        let part = inside(site, part, size, total)?;
         flat = Some(match flat {
-            None => counted,
+            None => part,
             Some(flat) => {
                 let row = site.binary(Binary::Mul, flat, size)?;
-                let inside = site.binary(Binary::Add, row, counted)?;
-                let above = site.elementwise(Elementwise::Compare(Compare::GreaterOrEqual), &[counted, zero])?;
-                let below = site.elementwise(Elementwise::Compare(Compare::Less), &[counted, size])?;
-                let fits = site.binary(Binary::And, above, below)?;
-                site.elementwise(Elementwise::Where, &[fits, inside, total])?
+                site.binary(Binary::Add, row, part)?
             }
         });
     }
     flat.map_or_else(|| invalid("the index names no axis"), Ok)
+}
+
+/// The index as a place along an axis of that size; `beyond` where there is none.
+fn inside(site: &mut Site, index: Value, size: Value, beyond: Value) -> Lowered<Value> {
+    let place = count_from_end(site, index, size)?;
+    let zero = site.size(&Dim::Known(0))?;
+    let above = site.elementwise(Elementwise::Compare(Compare::GreaterOrEqual), &[place, zero])?;
+    let below = site.elementwise(Elementwise::Compare(Compare::Less), &[place, size])?;
+    let fits = site.binary(Binary::And, above, below)?;
+    site.elementwise(Elementwise::Where, &[fits, place, beyond])
 }
 
 /// The index with `size` added where it is negative.

@@ -181,10 +181,11 @@ impl<'m> Lowering<'m> {
             let shape = known.ty().shape;
             value = self.add(Op::Movement(Movement::Reshape { shape }), &[value], name, &origin)?;
         }
-        if known.dtype == DType::I64 {
-            return Ok(value);
+        if known.dtype != DType::I64 {
+            value = self.add(Op::Elementwise(Elementwise::Cast(known.dtype)), &[value], name, &origin)?;
         }
-        self.add(Op::Elementwise(Elementwise::Cast(known.dtype)), &[value], name, &origin)
+        self.graph.rename(value, name);
+        Ok(value)
     }
 }
 

@@ -200,7 +200,7 @@ impl<'s, 'm> Site<'s, 'm> {
             return tensor.floats();
         }
         match self.lowering.slot(name)? {
-            Slot::Value(value, _) => evaluate(&self.lowering.graph, *value),
+            Slot::Value(value, _) => evaluate(self.lowering, *value),
             _ => None,
         }
     }

@@ -126,7 +126,11 @@ fn bounded(bound: &Dim, size: &Dim, low: &Dim, high: &Dim) -> Lowered<Dim> {
         (Some(value), None) if value >= i64::from(i32::MAX) => Ok(high.clone()),
         (Some(value), None) if value < 0 => Ok(size.add(bound)?),
         (Some(value), None) if value > 1 => Ok(bound.minimum(high)?),
-        _ => Ok(bound.clone()),
+        (None, _) if bound.is_negated() => Ok(size.add(bound)?),
+        _ => Ok(match bound.sub(high)? {
+            Dim::Known(beyond) if beyond > 0 => high.clone(),
+            _ => bound.clone(),
+        }),
     }
 }
 

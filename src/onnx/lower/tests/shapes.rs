@@ -91,3 +91,22 @@ fn counting_begins_anywhere() {
         .node("y = Mul x real", &[]);
     assert!(onnx.forward().contains("iota {axis=0} : i64[S]"));
 }
+
+#[test]
+fn bounds_of_slices_may_be_sizes() {
+    let slice = |from: &str, to: &str| {
+        Onnx::new(&["x P 3", "past Q"], &["y ? 3"])
+            .longs("zero", &[0])
+            .longs("one", &[1])
+            .longs("end", &[i64::MAX])
+            .node("past_size = Shape past", &[])
+            .node("back = Neg past_size", &[])
+            .node("size = Shape x", &[int("end", 1)])
+            .node("more = Add size one", &[])
+            .node(&format!("y = Slice x {from} {to} zero"), &[])
+            .forward()
+    };
+    assert_eq!(slice("back", "end"), "%y = slice %x {start=[P-Q, 0]} : f32[Q, 3]");
+    assert_eq!(slice("one", "more"), "%y = slice %x {start=[1, 0]} : f32[P-1, 3]");
+    assert_eq!(slice("zero", "past_size"), "%y = slice %x {start=[0, 0]} : f32[Q, 3]");
+}
