@@ -111,7 +111,7 @@ fn language_models_compute_one_row_of_head_and_last_block() {
             count += 1;
         }
     }
-    assert!(count >= 12, "only {count} files");
+    assert!(count >= 10, "only {count} files");
 }
 
 #[test]
