@@ -109,7 +109,7 @@ impl Binder<'_> {
                 let help = if names.is_empty() {
                     format!("give it with --inputs FILE.npz or --input {name}=FILE")
                 } else {
-                    format!("given are {}", names.join(", "))
+                    format!("given are {}; give it with --input {name}=FILE", names.join(", "))
                 };
                 self.refuse_request(format!("input `{name}` : {} is missing", graph.ty(*input)), help);
             }

@@ -9,9 +9,9 @@ use lrpc_ir::{Diagnostic, DiagnosticKind, Diagnostics};
 use crate::canonicalise;
 use crate::manager::{self, Context, PassDef, Patch, Refusal};
 use crate::relevance::composite::Composite;
-use crate::relevance::seed::Target;
 use crate::relevance::site::Carrier;
-use crate::relevance::{self, Application, Request, Survey};
+use crate::relevance::target::Target;
+use crate::relevance::{self, Application, Request, Survey, seed};
 
 /// What to compile.
 #[derive(Debug, Clone, Default)]
@@ -60,10 +60,6 @@ pub fn compile(
     observe: &mut dyn FnMut(&PassDef, &Graph),
 ) -> Result<Report, Diagnostics> {
     let Canonical { request, chosen, mut context } = canonical(graph, options, observe)?;
-    if !options.targets.is_empty() && !options.all_outputs {
-        let named: HashSet<String> = request.targets.iter().flat_map(Target::outputs).map(str::to_string).collect();
-        graph.results.retain(|result| named.contains(output_name(result)));
-    }
     let applications = relevance::generate(graph, &request)?;
     manager::check(graph, APPLY_RULES.name, options.verify)?;
     observe(&APPLY_RULES, graph);
@@ -102,7 +98,7 @@ fn canonical(
 ) -> Result<Canonical, Diagnostics> {
     manager::check(graph, "import", options.verify)?;
     let wrt = if options.wrt.is_empty() { default_tensors(graph)? } else { options.wrt.clone() };
-    let targets = targets_of(graph, &options.targets)?;
+    let mut targets = targets_of(graph, &options.targets)?;
     let outputs: HashSet<Value> = graph.results.iter().map(|result| result.value).collect();
     let mut context = Context { pinned: wrt.iter().copied().chain(outputs).collect(), ..Context::default() };
     manager::run(graph, canonicalise::PIPELINE, &mut context, options.verify, observe)?;
@@ -113,6 +109,14 @@ fn canonical(
         }
         false => (options.composites.clone(), None),
     };
+    seed::explain_rows(graph, &mut targets)?;
+    if !options.targets.is_empty() && !options.all_outputs {
+        let named: HashSet<String> = targets.iter().flat_map(Target::explained).collect();
+        graph.results.retain(|result| named.contains(&result.name));
+    }
+    let everything = std::mem::replace(&mut context.pinned, wrt.iter().copied().collect());
+    manager::run(graph, canonicalise::FOR_TARGETS, &mut context, options.verify, observe)?;
+    context.pinned = everything;
     let request = Request { composites, targets, wrt, carrier: options.carrier, unit_seed: options.unit_seed };
     Ok(Canonical { request, chosen, context })
 }
@@ -174,7 +178,7 @@ fn targets_of(graph: &Graph, texts: &[String]) -> Result<Vec<Target>, Diagnostic
     let names: Vec<&str> = outputs.iter().map(|result| output_name(result)).collect();
     if !texts.is_empty() {
         let read = texts.iter().map(|text| Target::parse(text, &names));
-        return Ok(read.collect::<Result<Vec<_>, _>>()?);
+        return Ok(read.collect::<Result<Vec<_>, _>>()?.concat());
     }
     let first = outputs.iter().find(|result| graph.ty(result.value).dtype.is_float());
     match first {

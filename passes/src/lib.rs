@@ -3,7 +3,8 @@
 //! # Reading order
 //! [`manager`] runs named passes; [`canonicalise`] holds those over the forward region; [`relevance`] is the pass that
 //! makes the relevance region, with one file per rule in [`rules`] and the transposes they share in [`adjoint`];
-//! [`bind`] turns a graph and the sizes of its symbols into a plan.
+//! [`bind`] turns a graph and the sizes of its symbols into a plan. [`commute`] says which rows of operands a row of a
+//! result needs.
 //!
 //! # Invariants of the crate, absences included
 //! `passes` do no I/O, print nothing, know no ONNX and no device. No model, exporter or layer is recognised by name:
@@ -13,6 +14,7 @@ pub mod adjoint;
 pub mod attention;
 pub mod bind;
 pub mod canonicalise;
+pub mod commute;
 pub mod compile;
 pub mod manager;
 pub mod names;

@@ -4,7 +4,7 @@ use lrpc_ir::{Diagnostics, Graph, text, verify};
 
 use crate::manager::{self, Context, PassDef};
 use crate::relevance::composite::Composite;
-use crate::relevance::seed::Target;
+use crate::relevance::target::Target;
 use crate::relevance::{self, Request};
 
 fn snapshot(area: &str, case: &str, body: &str) {

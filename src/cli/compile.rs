@@ -83,7 +83,8 @@ pub(super) fn print_if_asked(print_after: &[String], pass: &PassDef, graph: &Gra
 /// # Errors
 /// Names of passes that do not exist.
 pub(super) fn check_passes(names: &[String]) -> Result<(), Error> {
-    let known: Vec<&str> = canonicalise::PIPELINE.iter().map(|pass| pass.name).chain([APPLY_RULES.name]).collect();
+    let forward = canonicalise::PIPELINE.iter().chain(canonicalise::FOR_TARGETS);
+    let known: Vec<&str> = forward.map(|pass| pass.name).chain([APPLY_RULES.name]).collect();
     match names.iter().find(|name| *name != "all" && !known.contains(&name.as_str())) {
         Some(name) => Err(lrpc_ir::Diagnostic::request(format!("there is no pass `{name}`"))
             .help(format!("the passes are {}; `all` means each of them", known.join(", ")))

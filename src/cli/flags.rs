@@ -81,8 +81,9 @@ pub(super) struct CompileFlags {
     /// several side by side. `lrpc rules --composites` lists what comes with the program
     #[arg(long, value_name = "NAME|FILE.toml|auto", default_value = "auto")]
     pub(super) rules: Vec<String>,
-    /// What to explain: `logits[0, 8]`, `logits[:, -1, :]:argmax`, `logits[0,8]-logits[0,3]`. Repeat for several results.
-    /// Default: the largest element of each row of the first floating-point output
+    /// What to explain: `logits[0, 8]`, `logits[:, -1, :]:argmax`, `logits[0,8]-logits[0,3]`, `logits:top-k(5)`,
+    /// `logits:given`. Repeat for several results. Default: the largest element of each row of the first floating-point
+    /// output
     #[arg(long, value_name = "TARGET", allow_hyphen_values = true)]
     pub(super) target: Vec<String>,
     /// Tensors that relevance is asked for, by ONNX name or with `*` and `?`. Default: inputs and embeddings
@@ -91,7 +92,7 @@ pub(super) struct CompileFlags {
     /// How relevance travels; default: as the composite says
     #[arg(long)]
     pub(super) carrier: Option<CarrierFlag>,
-    /// Which model outputs are results when a target is given
+    /// Which model outputs are results when a target is given: what it names, sliced as it says, or all in full as well
     #[arg(long, default_value = "needed")]
     pub(super) outputs: Outputs,
     /// What relevance starts with

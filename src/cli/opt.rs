@@ -80,7 +80,8 @@ fn pipeline(names: Option<&[String]>) -> Result<Vec<PassDef>, Error> {
         match canonicalise::find(name) {
             Some(pass) => passes.push(pass),
             None => {
-                let known: Vec<&str> = canonicalise::PIPELINE.iter().map(|pass| pass.name).collect();
+                let passes = canonicalise::PIPELINE.iter().chain(canonicalise::FOR_TARGETS);
+                let known: Vec<&str> = passes.map(|pass| pass.name).collect();
                 return Err(lrpc_ir::Diagnostic::request(format!("there is no pass `{name}`"))
                     .help(format!("the passes are {}", known.join(", ")))
                     .into());

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lrpc_ir::plan::Precision;
-use lrpc_ir::{Graph, text, verify};
+use lrpc_ir::{Bindings, Graph, text, verify};
 use lrpc_kernels::{Executor, LedgerSums, Options, Tensor, WeightSource};
 use lrpc_passes::relevance::composite::Composite;
-use lrpc_passes::relevance::seed::Target;
 use lrpc_passes::relevance::site::Carrier;
+use lrpc_passes::relevance::target::Target;
 use lrpc_passes::relevance::{Request, generate};
 use lrpc_passes::{bind, canonicalise, manager};
 use ndarray::{ArrayD, IxDyn};
@@ -75,7 +75,7 @@ pub fn explain(body: &str, explanation: &Explanation) -> Graph {
     let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
     let targets = match &explanation.targets[..] {
         [] => vec![Target::default_of("y")],
-        targets => targets.iter().map(|target| Target::parse(target, &outputs).unwrap()).collect(),
+        targets => targets.iter().flat_map(|target| Target::parse(target, &outputs).unwrap()).collect(),
     };
     let request = Request {
         composites: explanation.composites.clone(),
@@ -105,9 +105,14 @@ impl WeightSource for Weights<'_> {
 /// Runs a graph with its ledger. `tensors` holds weights (`f32`) and inputs (`f32` and `i64`); an input that has a default
 /// is given where `tensors` names it.
 pub fn run(graph: &Graph, tensors: &Tensors, precision: Precision) -> Outcome {
+    run_sized(graph, tensors, precision, &Bindings::new())
+}
+
+/// As [`run`], at these sizes of symbols.
+pub fn run_sized(graph: &Graph, tensors: &Tensors, precision: Precision, dims: &Bindings) -> Outcome {
     let given = graph.inputs().into_iter().map(|input| graph.name(input).to_string());
     let given = given.filter(|name| tensors.contains_key(name)).collect();
-    let request = bind::Request { audit: true, precision, given, ..bind::Request::default() };
+    let request = bind::Request { audit: true, precision, given, dims: dims.clone(), ..bind::Request::default() };
     let plan = bind::bind(graph, &request).unwrap_or_else(|error| panic!("{error}\n{}", text::print(graph)));
     let weights = Weights(tensors);
     let options = Options { threads: 1, ..Options::default() };

@@ -24,6 +24,7 @@ mod movement;
 mod normalize;
 mod numbers;
 mod products;
+mod seeds;
 mod winner;
 
 /// Every rule and the test that holds it against its twin; `every_rule_has_a_twin` compares the list with the rule book.

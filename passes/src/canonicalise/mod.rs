@@ -12,6 +12,7 @@ mod recognise_group_norm;
 mod recognise_norm;
 mod recognise_softmax;
 mod remove_identities;
+mod slice_seed;
 mod split_bias;
 
 use crate::manager::PassDef;
@@ -34,10 +35,13 @@ pub const PIPELINE: &[PassDef] = &[
     merge_equal::PASS,
 ];
 
+/// The passes over the forward region once the targets' rows are named, in order. Requested tensors alone are pinned.
+pub const FOR_TARGETS: &[PassDef] = &[slice_seed::PASS];
+
 /// The passes over the whole graph once rules have made the relevance region, in order.
 pub const AFTER_RULES: &[PassDef] = &[remove_identities::PASS, merge_equal::PASS];
 
 /// The pass called `name`.
 pub fn find(name: &str) -> Option<PassDef> {
-    PIPELINE.iter().chain(AFTER_RULES).find(|pass| pass.name == name).copied()
+    PIPELINE.iter().chain(FOR_TARGETS).chain(AFTER_RULES).find(|pass| pass.name == name).copied()
 }

@@ -9,6 +9,7 @@ pub mod composite;
 pub mod roles;
 pub mod seed;
 pub mod site;
+pub mod target;
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,8 +20,8 @@ use lrpc_ir::{Absorbed, Diagnostic, DiagnosticKind, Diagnostics};
 use crate::rules::shares::nonnegative_values;
 use builder::{Built, RelevanceBuilder, site_name};
 use composite::{Choice, Composite, Quantity, Subject};
-use seed::Target;
 use site::{Arrival, Carrier, Flow, Site};
+use target::Target;
 
 /// What is to be explained, and how.
 #[derive(Debug, Clone)]
@@ -81,8 +82,8 @@ pub fn survey(graph: &Graph, request: &Request) -> Result<Survey, Diagnostics> {
     let mut survey = Survey::default();
     for composite in &request.composites {
         for target in &request.targets {
-            let is_explained =
-                |result: &&GraphResult| target.outputs().any(|name| result.name == format!("output/{name}"));
+            let names: Vec<String> = target.explained().collect();
+            let is_explained = |result: &&GraphResult| names.contains(&result.name);
             let explained: Vec<Value> = graph.results.iter().filter(is_explained).map(|result| result.value).collect();
             let carrier = request.carrier.unwrap_or(composite.carrier);
             let (wrt, unit) = (&request.wrt, request.unit_seed);
@@ -102,6 +103,8 @@ pub fn survey(graph: &Graph, request: &Request) -> Result<Survey, Diagnostics> {
 /// All operations that lie on the way and have no rule, at once; targets that do not fit; requested tensors that the
 /// target does not depend on.
 pub fn generate(graph: &mut Graph, request: &Request) -> Result<Vec<Application>, Diagnostics> {
+    let mut targets = request.targets.clone();
+    let rows = seed::explain_rows(graph, &mut targets)?;
     let order = graph.order();
     let nonnegative = nonnegative_values(graph, &order);
     let mut promises = HashMap::new();
@@ -110,7 +113,7 @@ pub fn generate(graph: &mut Graph, request: &Request) -> Result<Vec<Application>
     let several_targets = request.targets.len() > 1;
     // Composites share one index input per target.
     let mut seeds = Vec::new();
-    for (number, target) in request.targets.iter().enumerate() {
+    for (number, target) in targets.iter().enumerate() {
         let (prefix, input) = if several_targets {
             (format!("t{number}."), format!("target.t{number}"))
         } else {
@@ -144,6 +147,7 @@ pub fn generate(graph: &mut Graph, request: &Request) -> Result<Vec<Application>
         let carrier = carrier.name().to_string();
         graph.composites.push(CompositeUse { rules: composite.signature(), carrier });
     }
+    graph.results.retain(|result| !rows.contains(&result.name));
     graph.remove_dead();
     Ok(applications)
 }
