@@ -10,3 +10,4 @@ mod outputs;
 mod refused;
 mod run;
 mod support;
+mod tokens;
