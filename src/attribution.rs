@@ -12,7 +12,7 @@ use lrpc_passes::embedding::{Embedding, embeddings};
 use crate::data::image::Layout;
 use crate::data::{Tensor, TensorError};
 use crate::explain::image_inputs;
-use crate::reduce::{Reduction, is_relevance_of, reduce_axes, reduce_embedding};
+use crate::reduce::{Reduce, Reduction, is_relevance_of, reduce_axes, reduce_embedding};
 use crate::render::explanation::{Block, Content, Group, Map, Token};
 use crate::session::RunOutcome;
 use crate::tokens::{TokenFile, TokenName, unnamed};
@@ -27,8 +27,8 @@ const MAX_SAMPLES: usize = 1 << 8;
 pub struct TokenOptions {
     /// Files that name tokens: for the model input of that name, or for every one that it fits.
     pub files: Vec<(Option<String>, TokenFile)>,
-    /// The reduction over the hidden axis and over channels.
-    pub reduction: Reduction,
+    /// The reductions over the hidden axis and over channels; sums where none is given.
+    pub reduce: Reduce,
     /// The targets as they were asked for, to name the results that belong to them; none where they are not known.
     pub targets: Vec<String>,
 }
@@ -49,7 +49,10 @@ pub fn groups(graph: &Graph, outcome: &RunOutcome, options: &TokenOptions) -> Re
         let embedding = embeddings.iter().find(|one| is_relevance_of(&result.name, graph.name(one.output)));
         let (place, samples) = match embedding {
             Some(embedding) => (place_of(graph, embedding), tokens(graph, embedding, tensor, outcome, options)?),
-            None => (0, maps(graph, &result.name, tensor, options.reduction).map_err(bug)?),
+            None => (
+                0,
+                maps(graph, &result.name, tensor, options.reduce.channels.unwrap_or(Reduction::Sum)).map_err(bug)?,
+            ),
         };
         match found.iter_mut().find(|(other, _)| *other == prefix) {
             Some((_, blocks)) => blocks.push((place, samples)),
@@ -149,7 +152,8 @@ fn tokens(
     outcome: &RunOutcome,
     options: &TokenOptions,
 ) -> Result<Samples, Diagnostic> {
-    let reduced = reduce_embedding(graph, embedding, relevance, options.reduction).map_err(bug)?;
+    let reduction = options.reduce.tokens.unwrap_or(Reduction::Sum);
+    let reduced = reduce_embedding(graph, embedding, relevance, reduction).map_err(bug)?;
     let (count, length) = match reduced.shape() {
         [] => (1, 1),
         [length] => (1, *length),

@@ -19,7 +19,6 @@ use crate::graph_file::{LoadedGraph, ModelWeights, load_graph, needs_weights};
 use crate::inputs::SeedIndex;
 use crate::manifest::{Provenance, manifest};
 use crate::onnx::{Limits, ModelFile};
-use crate::reduce::Reduction;
 use crate::render::explanation::Group;
 use crate::session::{RunOptions, RunOutcome, Session};
 
@@ -73,7 +72,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
     };
     let inputs = arguments.inputs.read(arguments.execution.memory_limit())?;
     let reduce = reduce_of(&arguments.reduce)?;
-    let shown = arguments.tokens.options(reduce.tokens.unwrap_or(Reduction::Sum), &[])?;
+    let shown = arguments.tokens.options(reduce, &[])?;
     let options = RunOptions { token_ids: shown.is_some(), ..arguments.execution.options(&arguments.bind) };
     let mut session = Session::new(&loaded.graph, &weights, options);
     let mut progress = ProgressReport::new();

@@ -123,7 +123,7 @@ impl TokenFlags {
     ///
     /// # Errors
     /// Files that are refused, and several for one input.
-    pub(super) fn options(&self, reduction: Reduction, targets: &[String]) -> Result<Option<TokenOptions>, Error> {
+    pub(super) fn options(&self, reduce: Reduce, targets: &[String]) -> Result<Option<TokenOptions>, Error> {
         let mut files: Vec<(Option<String>, TokenFile)> = Vec::new();
         for (input, path) in self.split() {
             if files.iter().any(|(other, _)| other.as_deref() == input) {
@@ -133,7 +133,7 @@ impl TokenFlags {
             files.push((input.map(str::to_string), TokenFile::read(path)?));
         }
         let targets = targets.to_vec();
-        Ok(if files.is_empty() { None } else { Some(TokenOptions { files, reduction, targets }) })
+        Ok(if files.is_empty() { None } else { Some(TokenOptions { files, reduce, targets }) })
     }
 }
 

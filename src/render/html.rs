@@ -5,15 +5,19 @@
 
 use std::fmt::Write;
 
-use ::image::RgbImage;
+use ::image::{Rgb, RgbImage};
 
-use super::colour::diverging;
+use super::colour::blend;
 use super::explanation::{Block, Content, Explanation, Group, Map, signed, strength};
 use super::heatmap::png_bytes;
 
 /// The most pixels of a map.
 const MAP_ROWS: usize = 128;
 const MAP_COLUMNS: usize = 512;
+
+/// The full colours, as the style sheet has them.
+const POSITIVE: Rgb<u8> = Rgb([208, 64, 48]);
+const NEGATIVE: Rgb<u8> = Rgb([48, 112, 208]);
 
 const STYLE: &str = "\
 :root{color-scheme:light dark}\
@@ -56,9 +60,6 @@ fn write_group(page: &mut String, group: &Group) -> std::io::Result<()> {
         write_block(page, block, group.limit())?;
     }
     page.push_str("</div>\n");
-    if group.has_tokens() {
-        write_scale(page, group.limit());
-    }
     Ok(())
 }
 
@@ -83,9 +84,11 @@ fn write_block(page: &mut String, block: &Block, limit: f64) -> std::io::Result<
                 };
             }
             page.push_str("\n</div>\n");
+            write_scale(page, limit);
         }
         Content::Map(map) => {
-            let picture = picture_of(&map.binned(MAP_ROWS, MAP_COLUMNS));
+            let binned = map.binned(MAP_ROWS, MAP_COLUMNS);
+            let picture = picture_of(&binned);
             let (rows, columns) = (map.rows(), map.columns);
             if let Some(picture) = picture {
                 let data = base64(&png_bytes(&picture)?);
@@ -94,7 +97,7 @@ fn write_block(page: &mut String, block: &Block, limit: f64) -> std::io::Result<
                     "<img alt=\"relevance of {rows} by {columns} places\" src=\"data:image/png;base64,{data}\">"
                 );
             }
-            write_scale(page, map.binned(MAP_ROWS, MAP_COLUMNS).limit());
+            write_scale(page, binned.limit());
         }
     }
     page.push_str("</div>\n");
@@ -111,7 +114,11 @@ fn write_scale(page: &mut String, limit: f64) {
 fn picture_of(map: &Map) -> Option<RgbImage> {
     let (width, height) = (u32::try_from(map.columns).ok()?, u32::try_from(map.rows()).ok()?);
     let limit = map.limit();
-    let pixels = map.values.iter().flat_map(|&value| diverging(strength(value, limit)).0).collect();
+    let colour = |strength: f64| {
+        let full = if strength < 0.0 { NEGATIVE } else { POSITIVE };
+        blend(Rgb([255; 3]), full, strength.abs())
+    };
+    let pixels = map.values.iter().flat_map(|&value| colour(strength(value, limit)).0).collect();
     RgbImage::from_raw(width, height, pixels).filter(|picture| !picture.is_empty())
 }
 
@@ -153,8 +160,54 @@ mod tests {
 
     #[test]
     fn the_page_of_the_example() {
-        insta::assert_snapshot!(html_page(&example()).unwrap().replace(STYLE, "…"), @r#"
+        let mut explanation = example();
+        explanation.groups.truncate(1);
+        insta::assert_snapshot!(html_page(&explanation).unwrap().replace(STYLE, "…"), @r#"
+        <!DOCTYPE html>
+        <html lang="en">
+        <head>
+        <meta charset="utf-8">
+        <meta name="viewport" content="width=device-width">
+        <title>class 1 &lt;good&gt;</title>
+        <style>…</style>
+        </head>
+        <body>
+        <h1>class 1 &lt;good&gt;</h1>
+        <p class="f">rules: epsilon &amp; more</p>
+        <h2>epsilon</h2>
+        <div class="b">
+        <div><h3>input_ids, sum -0.5000</h3>
+        <div class="t" dir="auto">
+        <span class="n" style="--a:100%" title="-2.0000">not</span>
+        <span class="p" style="--a:50%" title="+1.0000">fun</span><span class="p" style="--a:25%" title="+0.5000">ny</span>
+        </div>
+        <div class="s">against −2.0000<i></i>+2.0000 for</div>
+        </div>
+        <div><h3>decoder_input_ids, sum +0.2500</h3>
+        <div class="t" dir="auto">
+        <span title="0">&lt;s&gt;</span>
+        <span class="p" style="--a:13%" title="+0.2500">&quot;&#39;&amp;</span>
+        </div>
+        <div class="s">against −2.0000<i></i>+2.0000 for</div>
+        </div>
+        </div>
+        </body>
+        </html>
         "#);
+    }
+
+    #[test]
+    fn a_map_is_a_picture_within_the_page() {
+        let page = html_page(&example()).unwrap();
+        assert!(page.contains("alt=\"relevance of 2 by 3 places\" src=\"data:image/png;base64,iVBOR"), "{page}");
+        assert!(page.contains("against −1.0000<i></i>+1.0000 for"), "{page}");
+        let map = Map { columns: 3, values: vec![0.0, 2.0, -2.0] };
+        let picture = picture_of(&map).unwrap();
+        assert_eq!(
+            [picture.get_pixel(0, 0), picture.get_pixel(1, 0), picture.get_pixel(2, 0)],
+            [&Rgb([255; 3]), &POSITIVE, &NEGATIVE]
+        );
+        assert!(picture_of(&Map { columns: 0, values: Vec::new() }).is_none());
     }
 
     #[test]

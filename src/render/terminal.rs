@@ -146,6 +146,25 @@ mod tests {
     #[test]
     fn numbers_stand_for_colours() {
         insta::assert_snapshot!(terminal_text(&example(), Colours::None, 80), @r#"
+        epsilon
+        input_ids  sum -0.5000
+        relevance
+        ---------  ---
+          -2.0000  not
+          +1.0000  fun
+          +0.5000  ny
+        decoder_input_ids  sum +0.2500
+        relevance
+        ---------  ---
+                0  <s>
+          +0.2500  "&'
+
+        sound
+        features  sum +0.2500
+        relevance
+        ---------  ------------------
+          +1.0000  largest at [0, 1]
+          -1.0000  smallest at [0, 2]
         "#);
     }
 

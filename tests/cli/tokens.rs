@@ -29,9 +29,7 @@ fn vocabulary() -> String {
 #[test]
 fn every_example_sentence_is_explained_by_its_words() {
     let place = Place::new();
-    for (sentence, class, word) in
-        [("praise", "1", "beautifully"), ("complaint", "0", "mess"), ("mixed", "0", "boring")]
-    {
+    for (sentence, class, word) in [("praise", "1", "warm"), ("complaint", "0", "mess"), ("mixed", "0", "boring")] {
         let model = repository("examples/sentiment/sentiment.onnx");
         let input = format!("input_ids={}", repository(&format!("examples/sentiment/{sentence}.npy")).display());
         let flags = ["--input", &input, "--tokens", &vocabulary(), "--rules", "epsilon", "--format", "json"];

@@ -6,7 +6,6 @@ use crate::cli::flags::Format;
 use crate::cli::output;
 use crate::cli::tokens::reduce_of;
 use crate::error::{Error, Status};
-use crate::reduce::Reduction;
 use crate::render::{Explanation, html_page};
 
 pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
@@ -17,9 +16,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
     let labels = labels(arguments)?;
     let targets = &arguments.compile.target;
     let reduce = reduce_of(&arguments.reduce)?;
-    let reduction = reduce.tokens.or(reduce.channels).unwrap_or(Reduction::Sum);
-    let options = arguments.tokens.options(reduction, targets)?;
-    let options = options.unwrap_or(TokenOptions { files: Vec::new(), reduction, targets: targets.clone() });
+    let options = arguments.tokens.options(reduce, targets)?;
+    let options = options.unwrap_or(TokenOptions { files: Vec::new(), reduce, targets: targets.clone() });
     let inputs = arguments.inputs.read(arguments.execution.memory_limit())?;
     let compiled = compile(arguments)?;
     let (graph, outcome) = execute(&compiled, &inputs, true, arguments)?;
