@@ -254,4 +254,16 @@ mod tests {
         assert_eq!(label("epsilon/t1/relevance/a/b"), "epsilon, logits[0, 0]");
         assert_eq!(label("t9/relevance/words"), "t9");
     }
+
+    #[test]
+    fn what_cannot_be_shown_is_refused() {
+        let token = Token { text: "a".into(), starts_word: true, id: 0, value: 0.0 };
+        let group = |count: usize| {
+            let content = Content::Tokens(vec![token.clone(); count]);
+            Group { label: String::new(), blocks: vec![Block { label: String::new(), sum: 0.0, content }] }
+        };
+        assert!(limit(&[group(MAX_TOKENS)]).is_ok() && limit(&vec![group(1); MAX_SAMPLES]).is_ok());
+        assert!(limit(&[group(MAX_TOKENS), group(1)]).unwrap_err().message.contains("65537 tokens"));
+        assert!(limit(&vec![group(1); MAX_SAMPLES + 1]).is_err());
+    }
 }

@@ -92,11 +92,11 @@ impl<'w> Session<'w> {
         let relevance = relevance_results(&graph);
         let seeds = add_seed_results(&mut graph);
         let mut options = options;
-        if options.token_ids {
-            add_token_ids(&mut graph);
-        }
+        let has_ids = options.token_ids && add_token_ids(&mut graph);
         if let Wanted::Matching(patterns) = &mut options.wanted {
-            patterns.extend([format!("{SEED}*"), format!("{TOKEN_IDS}*")]);
+            patterns.push(format!("{SEED}*"));
+            // A pattern that nothing fits is an error.
+            patterns.extend(has_ids.then(|| format!("{TOKEN_IDS}*")));
         }
         Session { graph, weights, options, seeds, relevance, plans: BTreeMap::new(), current: None }
     }
@@ -233,12 +233,14 @@ fn add_seed_results(graph: &mut Graph) -> Vec<(String, bool)> {
     seeds
 }
 
-/// Adds what embeddings are indexed with to the results.
-fn add_token_ids(graph: &mut Graph) {
-    for embedding in embeddings(graph) {
+/// Adds what embeddings are indexed with to the results; whether there is any.
+fn add_token_ids(graph: &mut Graph) -> bool {
+    let embeddings = embeddings(graph);
+    for embedding in &embeddings {
         let name = format!("{TOKEN_IDS}{}", graph.name(embedding.output));
         graph.results.push(GraphResult { name, value: embedding.index });
     }
+    !embeddings.is_empty()
 }
 
 fn is_weigh(graph: &Graph, node: NodeId) -> bool {

@@ -84,11 +84,14 @@ mod tests {
 
     #[test]
     fn an_index_descends_from_an_integer_input() {
-        let text = "lrpc 1\nweight @table : f32[7, 3]\ninput %ids : i64[N, S]\ninput %x : f32[2]\nforward\n  \
+        let text = "lrpc 1\nweight @table : f32[7, 3]\ninput %ids : i64[N, S]\n\
+                    input %target : i64[N] = %ids.max\nforward\n  \
                     %flat = reshape %ids : i64[N*S]\n  %a = gather @table, %flat {axis=0} : f32[N*S, 3]\n  \
                     %ids.max = argmax %ids {axis=1} : i64[N]\n  %b = gather @table, %ids.max {axis=0} : f32[N, 3]\n  \
-                    %c = gather %a, %ids.max {axis=0} : f32[N, 3]\n\
-                    result \"output/a\" = %a\nresult \"output/b\" = %b\nresult \"output/c\" = %c\n";
+                    %c = gather %a, %ids.max {axis=0} : f32[N, 3]\n  \
+                    %d = gather @table, %target {axis=0} : f32[N, 3]\n\
+                    result \"output/a\" = %a\nresult \"output/b\" = %b\nresult \"output/c\" = %c\n\
+                    result \"output/d\" = %d\n";
         assert_eq!(found(text), ["a of ids"]);
     }
 }

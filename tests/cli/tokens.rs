@@ -3,7 +3,7 @@
 use crate::support::{Answer, Place, repository};
 use lrpc::data::Tensor;
 
-/// The ids of `not funny .` in the example's vocabulary, and those of `a great film`.
+/// The ids of words in the example's vocabulary.
 fn ids(words: &[&str]) -> Tensor {
     let vocabulary = std::fs::read_to_string(repository("examples/sentiment/vocab.txt")).unwrap();
     let id = |word: &&str| vocabulary.lines().position(|line| line == *word).unwrap() as i64;
@@ -48,7 +48,7 @@ fn every_example_sentence_is_explained_by_its_words() {
 fn tokens_are_written_as_numbers_colours_and_html() {
     let place = place();
     let tokens = vocabulary();
-    let plain = explain(&place, &["--tokens", &tokens]).good().says(&["explained: class 0", "arrived"]).text();
+    let plain = explain(&place, &["--tokens", &tokens]).good().says(&["explained: class 1", "arrived"]).text();
     let lines: Vec<&str> = plain.lines().collect();
     assert!(lines[0].starts_with("input_ids (words)  sum "), "{plain}");
     assert!(lines[3].ends_with("  not") && lines[4].ends_with("  funny") && lines[5].ends_with("  ."), "{plain}");
@@ -65,7 +65,7 @@ fn tokens_are_written_as_numbers_colours_and_html() {
     let answer = explain(&place, &["--tokens", &tokens, "-o", "why.html"]).good().says(&["wrote why.html"]);
     assert_eq!(answer.text(), plain);
     let page = std::fs::read_to_string(place.path("why.html")).unwrap();
-    assert!(page.contains(">funny</span>") && page.contains("<title>Explained: class 0, score "), "{page}");
+    assert!(page.contains(">funny</span>") && page.contains("<title>Explained: class 1, score "), "{page}");
     assert_eq!(explain(&place, &["--tokens", &tokens, "-o", "-"]).good().text(), page);
 }
 
