@@ -186,7 +186,7 @@ mod tests {
         <div><h3>decoder_input_ids, sum +0.2500</h3>
         <div class="t" dir="auto">
         <span title="0">&lt;s&gt;</span>
-        <span class="p" style="--a:13%" title="+0.2500">&quot;&#39;&amp;</span>
+        <span class="p" style="--a:13%" title="+0.2500">&quot;&amp;&#39;</span>
         </div>
         <div class="s">against −2.0000<i></i>+2.0000 for</div>
         </div>
