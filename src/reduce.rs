@@ -68,11 +68,14 @@ impl Reduce {
     }
 }
 
+/// A reduced result; `None` for one that is not to be reduced.
+type Reduced = Option<Result<Tensor, TensorError>>;
+
 fn apply_to(
     results: &mut BTreeMap<String, Tensor>,
     flag: &str,
     what: &str,
-    reduce: &mut dyn FnMut(&str, &Tensor) -> Option<Result<Tensor, TensorError>>,
+    reduce: &mut dyn FnMut(&str, &Tensor) -> Reduced,
 ) -> Result<(), Diagnostic> {
     let mut found = false;
     for (name, tensor) in results.iter_mut() {
