@@ -188,8 +188,14 @@ fn unknown_tensor(imported: &Imported, pattern: &str) -> Diagnostic {
     Diagnostic::request(message).help(format!("similar names: {}", alike.join(", ")))
 }
 
-/// A tensor asked for by another of its ONNX names is returned under that name.
+/// A tensor asked for by another of its ONNX names is returned under that name, and has it in the graph.
 fn rename_results(graph: &mut Graph, own: &str, asked: &str) {
+    if let Some(value) = graph.find(own)
+        && own != asked
+        && !graph.inputs().contains(&value)
+    {
+        graph.rename(value, asked);
+    }
     let (own, asked) = (format!("relevance/{own}"), format!("relevance/{asked}"));
     for result in &mut graph.results {
         if let Some(prefix) = result.name.strip_suffix(&own)

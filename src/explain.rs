@@ -35,8 +35,7 @@ pub fn image_input(
     layout: Option<Layout>,
     channels: Option<Channels>,
 ) -> Result<ImageInput, Diagnostic> {
-    let candidates: Vec<ImageInput> =
-        graph.inputs().into_iter().filter_map(|input| as_image(graph, input, layout, channels)).collect();
+    let candidates = image_inputs(graph, layout, channels);
     match candidates.as_slice() {
         [one] => Ok(one.clone()),
         [] => {
@@ -48,9 +47,14 @@ pub fn image_input(
         several => {
             let names: Vec<&str> = several.iter().map(|input| input.name.as_str()).collect();
             let message = format!("several inputs could take the image: {}", names.join(", "));
-            Err(Diagnostic::request(message).help("use `lrpc compile` and `lrpc run` for models of several inputs"))
+            Err(Diagnostic::request(message).help("give all inputs with --inputs instead of --image"))
         }
     }
+}
+
+/// All inputs that could take an image, by the rules of [`image_input`].
+pub fn image_inputs(graph: &Graph, layout: Option<Layout>, channels: Option<Channels>) -> Vec<ImageInput> {
+    graph.inputs().into_iter().filter_map(|input| as_image(graph, input, layout, channels)).collect()
 }
 
 fn as_image(graph: &Graph, input: Value, layout: Option<Layout>, channels: Option<Channels>) -> Option<ImageInput> {

@@ -2,12 +2,14 @@
 //!
 //! # Reading order
 //! [`compile`] goes from a model to its relevance graph, [`graph_file`] reads a graph and finds its model again,
-//! [`session`] runs it on inputs that [`inputs`] has checked, [`manifest`] says where a result comes from. [`onnx`] is
+//! [`session`] runs it on inputs that [`inputs`] has checked, [`manifest`] says where a result comes from. [`reduce`]
+//! makes one number for each token of it, [`attribution`] a picture of that, with names from [`tokens`]. [`onnx`] is
 //! the front end, [`data`] and [`render`] are files and pictures, [`error`] what can go wrong, and [`cli`] the program.
 //!
 //! # Invariants of the crate, absences included
 //! Nothing but [`cli`] prints, reads flags or ends the process. Every failure is an [`Error`] with an exit status.
 
+pub mod attribution;
 pub mod cli;
 pub mod compile;
 pub mod convert;
@@ -20,8 +22,10 @@ pub mod inputs;
 pub mod machine;
 pub mod manifest;
 pub mod onnx;
+pub mod reduce;
 pub mod render;
 pub mod session;
+pub mod tokens;
 
 pub use compile::{CompileOptions, Compiled, compile_model};
 pub use error::{Error, Status};

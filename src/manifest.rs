@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::data::Tensor;
 use crate::graph_file::sha256;
 use crate::onnx::ModelFile;
+use crate::reduce::Reduce;
 use crate::session::{RunOutcome, SeedTotal};
 
 /// What a manifest says beside the outcome itself.
@@ -27,6 +28,8 @@ pub struct Provenance<'a> {
     pub precision: Precision,
     /// The device.
     pub device: &'a str,
+    /// What was reduced before it was written.
+    pub reduce: Reduce,
 }
 
 /// The manifest as JSON. Equal runs give equal manifests: it holds no time and no path.
@@ -58,6 +61,14 @@ pub fn manifest(from: &Provenance<'_>, outcome: &RunOutcome) -> Value {
     {
         entries.insert("absorbed".into(), json!(absorbed_totals(&outcome.ledger)));
         entries.insert("ledger_lines".into(), json!(outcome.ledger.len()));
+    }
+    let reduced = [("tokens", from.reduce.tokens), ("channels", from.reduce.channels)];
+    let reduced: BTreeMap<&str, &str> =
+        reduced.into_iter().filter_map(|(axis, reduction)| Some((axis, reduction?.name()))).collect();
+    if !reduced.is_empty()
+        && let Some(entries) = value.as_object_mut()
+    {
+        entries.insert("reduce".into(), json!(reduced));
     }
     value
 }

@@ -9,6 +9,7 @@ use lrpc_ir::plan::{Plan, Precision};
 use lrpc_ir::{Bindings, Graph, NodeId};
 use lrpc_kernels::{CheckFinite, Executor, LedgerSums, Options, Progress};
 use lrpc_passes::bind::{self, Request, Strategy, Wanted};
+use lrpc_passes::embedding::embeddings;
 
 use crate::convert::to_data;
 use crate::data;
@@ -18,6 +19,8 @@ use crate::inputs::{SeedIndex, bind_inputs};
 
 /// Prefix of the results that are added to report what starts at the outputs.
 const SEED: &str = "seed/";
+/// Prefix of the results that are added to report what embeddings are indexed with.
+const TOKEN_IDS: &str = "token_ids/";
 
 /// How graphs are run.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +33,8 @@ pub struct RunOptions {
     pub strategy: Strategy,
     /// Which results are returned.
     pub wanted: Wanted,
+    /// Whether what embeddings are indexed with is returned too.
+    pub token_ids: bool,
     /// Number of threads; 0 means one per core.
     pub threads: usize,
     /// The most bytes that arena, prepared memory and weights may take.
@@ -58,6 +63,8 @@ pub struct RunOutcome {
     pub arrived: BTreeMap<String, f64>,
     /// The ledger; empty without audit.
     pub ledger: Vec<LedgerSums>,
+    /// What each embedding is indexed with, by the name of its output; empty unless it was asked for.
+    pub token_ids: BTreeMap<String, data::Tensor>,
     /// The sizes of symbols.
     pub dims: Bindings,
     /// What was converted on the way in, in words.
@@ -85,8 +92,11 @@ impl<'w> Session<'w> {
         let relevance = relevance_results(&graph);
         let seeds = add_seed_results(&mut graph);
         let mut options = options;
+        let has_ids = options.token_ids && add_token_ids(&mut graph);
         if let Wanted::Matching(patterns) = &mut options.wanted {
             patterns.push(format!("{SEED}*"));
+            // A pattern that nothing fits is an error.
+            patterns.extend(has_ids.then(|| format!("{TOKEN_IDS}*")));
         }
         Session { graph, weights, options, seeds, relevance, plans: BTreeMap::new(), current: None }
     }
@@ -129,14 +139,18 @@ impl<'w> Session<'w> {
         }
         let relevance = outcome.results.iter().filter(|(name, _)| self.relevance.contains(*name));
         let arrived = relevance.map(|(name, tensor)| (name.clone(), total(&tensor.to_f64()))).collect();
-        let mut results = BTreeMap::new();
+        let (mut results, mut token_ids) = (BTreeMap::new(), BTreeMap::new());
         for (name, tensor) in &outcome.results {
             let tensor = to_data(tensor).map_err(|error| {
                 Error::from(lrpc_ir::Diagnostic::new(format!("{name}: {error}")).of_kind(lrpc_ir::DiagnosticKind::Bug))
             })?;
-            results.insert(name.clone(), tensor);
+            match name.strip_prefix(TOKEN_IDS) {
+                Some(name) => token_ids.insert(name.to_string(), tensor),
+                None => results.insert(name.clone(), tensor),
+            };
         }
-        Ok(RunOutcome { results, seeds, arrived, ledger: outcome.ledger, dims: bound.dims, notes: bound.notes })
+        let (ledger, dims, notes) = (outcome.ledger, bound.dims, bound.notes);
+        Ok(RunOutcome { results, seeds, arrived, ledger, token_ids, dims, notes })
     }
 
     fn plan(&mut self, key: &PlanKey) -> Result<Arc<Plan>, Error> {
@@ -169,6 +183,7 @@ impl RunOutcome {
             seeds: Vec::new(),
             arrived: BTreeMap::new(),
             ledger: Vec::new(),
+            token_ids: BTreeMap::new(),
             dims: Bindings::new(),
             notes: Vec::new(),
         }
@@ -216,6 +231,16 @@ fn add_seed_results(graph: &mut Graph) -> Vec<(String, bool)> {
         seeds.push((name, weighed.is_none() && !unit));
     }
     seeds
+}
+
+/// Adds what embeddings are indexed with to the results; whether there is any.
+fn add_token_ids(graph: &mut Graph) -> bool {
+    let embeddings = embeddings(graph);
+    for embedding in &embeddings {
+        let name = format!("{TOKEN_IDS}{}", graph.name(embedding.output));
+        graph.results.push(GraphResult { name, value: embedding.index });
+    }
+    !embeddings.is_empty()
 }
 
 fn is_weigh(graph: &Graph, node: NodeId) -> bool {

@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 
 use lrpc_ir::graph::{Graph, GraphResult, Value};
-use lrpc_ir::ops::{Binary, Elementwise, Linear, Normalize, Op, Select, Source};
+use lrpc_ir::ops::{Linear, Normalize, Op};
 use lrpc_ir::{Diagnostic, DiagnosticKind, Diagnostics};
 
 use crate::canonicalise;
+use crate::embedding::embeddings;
 use crate::manager::{self, Context, PassDef, Patch, Refusal};
 use crate::relevance::composite::Composite;
 use crate::relevance::site::Carrier;
@@ -125,47 +126,14 @@ fn output_name(result: &GraphResult) -> &str {
     result.name.strip_prefix("output/").unwrap_or(&result.name)
 }
 
-/// Every floating-point input and every embedding: a gather from a constant table by an index that descends from an
-/// integer input through movement, casts and addition of constants (docs/rule-book.md, seeds).
+/// Every floating-point input and every embedding.
+///
+/// # Errors
+/// The model has neither.
 pub fn default_tensors(graph: &Graph) -> Result<Vec<Value>, Diagnostic> {
     let inputs = graph.inputs();
     let mut tensors: Vec<Value> = inputs.iter().copied().filter(|&value| graph.ty(value).dtype.is_float()).collect();
-    let (mut constants, mut indices) = (HashSet::new(), HashSet::new());
-    for node in graph.order() {
-        let (value, operands) = (Value::from(node), graph.operands(node));
-        let is_constant = |operand: &Value| constants.contains(operand);
-        let is_index = |operand: &Value| indices.contains(operand);
-        match &graph.node(node).op {
-            Op::Source(Source::Input(ty)) => {
-                if !ty.dtype.is_float() {
-                    indices.insert(value);
-                }
-                continue;
-            }
-            Op::Movement(_) | Op::Elementwise(Elementwise::Cast(_)) if operands.first().is_some_and(is_index) => {
-                indices.insert(value);
-            }
-            Op::Elementwise(Elementwise::Binary(Binary::Add))
-                if operands.iter().any(is_index) && operands.iter().all(|o| is_index(o) || is_constant(o)) =>
-            {
-                indices.insert(value);
-            }
-            Op::Select(Select::Gather { .. }) => {
-                if let [table, index] = operands[..]
-                    && graph.ty(table).rank() > 1
-                    && graph.ty(table).dtype.is_float()
-                    && is_constant(&table)
-                    && is_index(&index)
-                {
-                    tensors.push(value);
-                }
-            }
-            _ => {}
-        }
-        if operands.iter().all(is_constant) {
-            constants.insert(value);
-        }
-    }
+    tensors.extend(embeddings(graph).into_iter().map(|embedding| embedding.output));
     if tensors.is_empty() {
         return Err(Diagnostic::request("the model has no floating-point input and no embedding")
             .help("name the tensors to explain with --wrt"));

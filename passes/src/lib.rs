@@ -1,7 +1,8 @@
 //! Passes over the intermediate representation: canonicalisation, relevance rules, binding.
 //!
 //! # Reading order
-//! [`manager`] runs named passes; [`canonicalise`] holds those over the forward region; [`relevance`] is the pass that
+//! [`manager`] runs named passes; [`canonicalise`] holds those over the forward region; [`embedding`]
+//! finds where integers become vectors; [`relevance`] is the pass that
 //! makes the relevance region, with one file per rule in [`rules`] and the transposes they share in [`adjoint`];
 //! [`bind`] turns a graph and the sizes of its symbols into a plan. [`commute`] says which rows of operands a row of a
 //! result needs.
@@ -16,6 +17,7 @@ pub mod bind;
 pub mod canonicalise;
 pub mod commute;
 pub mod compile;
+pub mod embedding;
 pub mod manager;
 pub mod names;
 mod pattern;

@@ -193,6 +193,7 @@ impl ExecutionFlags {
             audit: bind.audit,
             strategy: bind.keep,
             wanted: bind.wanted(),
+            token_ids: false,
             threads: self.threads(),
             memory_limit: self.memory_limit(),
         }

@@ -10,6 +10,7 @@ mod doctor;
 mod dot;
 mod explain;
 mod flags;
+mod inputs;
 mod inspect;
 mod opt;
 mod output;
@@ -18,6 +19,7 @@ mod paths;
 mod plan;
 mod rules;
 mod run;
+mod tokens;
 
 use std::process::ExitCode;
 

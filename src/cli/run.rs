@@ -1,6 +1,5 @@
 //! `lrpc run`: a relevance graph and inputs become outputs and relevance.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -9,27 +8,27 @@ use serde_json::json;
 
 use super::audit;
 use super::flags::{self, BindFlags, ExecutionFlags, Format};
+use super::inputs::InputFlags;
 use super::output::{self, ProgressReport};
 use super::paths::check_output;
-use crate::data::{Format as FileFormat, Tensor, TensorFile, read_tensor};
+use super::tokens::{ReduceFlag, TokenFlags, reduce_of};
+use crate::attribution::{self, groups_json};
+use crate::data::{Format as FileFormat, TensorFile};
 use crate::error::{Error, Status};
 use crate::graph_file::{LoadedGraph, ModelWeights, load_graph, needs_weights};
 use crate::inputs::SeedIndex;
 use crate::manifest::{Provenance, manifest};
 use crate::onnx::{Limits, ModelFile};
-use crate::session::{RunOutcome, Session};
+use crate::render::explanation::Group;
+use crate::session::{RunOptions, RunOutcome, Session};
 
 /// Run a relevance graph on inputs
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// The graph file
     graph: PathBuf,
-    /// Inputs by ONNX name, in an npz or safetensors file
-    #[arg(long, value_name = "FILE")]
-    inputs: Option<PathBuf>,
-    /// One input: a file with one tensor
-    #[arg(long = "input", value_name = "NAME=FILE", value_parser = flags::named_file)]
-    input: Vec<(String, PathBuf)>,
+    #[command(flatten)]
+    inputs: InputFlags,
     /// Indices to explain instead of the compiled ones: `3` for all rows, `3,5` one for each, `NAME=3,5` where the graph
     /// has several index inputs
     #[arg(long, value_name = "[NAME=]INDEX", value_parser = flags::seed_index, allow_hyphen_values = true)]
@@ -42,6 +41,12 @@ pub(super) struct Arguments {
     model: Option<PathBuf>,
     #[command(flatten)]
     bind: BindFlags,
+    /// What is reduced before it is written: `tokens=sum` or `tokens=abs` for embeddings over the hidden axis,
+    /// `channels=sum` or `channels=abs` for images; `none` for neither, the default
+    #[arg(long, value_name = "WHAT=HOW")]
+    reduce: Vec<ReduceFlag>,
+    #[command(flatten)]
+    tokens: TokenFlags,
     #[command(flatten)]
     execution: ExecutionFlags,
     /// Form of the report
@@ -65,13 +70,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
         Some(file) => ModelWeights::locate(&loaded.graph, file, &loaded.path)?,
         None => ModelWeights::default(),
     };
-    let inputs = read_inputs(arguments)?;
-    let mut session = Session::new(&loaded.graph, &weights, arguments.execution.options(&arguments.bind));
+    let inputs = arguments.inputs.read(arguments.execution.memory_limit())?;
+    let reduce = reduce_of(&arguments.reduce)?;
+    let shown = arguments.tokens.options(reduce, &[])?;
+    let options = RunOptions { token_ids: shown.is_some(), ..arguments.execution.options(&arguments.bind) };
+    let mut session = Session::new(&loaded.graph, &weights, options);
     let mut progress = ProgressReport::new();
     let mut on_step = |step: lrpc_kernels::Progress<'_>| progress.step(step);
     let outcome = session.run(&inputs, &arguments.index, &arguments.bind.dims(), Some(&mut on_step));
     drop(progress);
-    let outcome = outcome?;
+    let mut outcome = outcome?;
+    let groups = shown.map(|options| attribution::groups(&loaded.graph, &outcome, &options)).transpose()?;
+    reduce.apply(&loaded.graph, &mut outcome.results)?;
     let provenance = Provenance {
         graph: &loaded.graph,
         graph_hash: &loaded.hash,
@@ -79,15 +89,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
         inputs: &inputs,
         precision: arguments.bind.precision(),
         device: &arguments.execution.device,
+        reduce,
     };
     write_results(arguments, format, &provenance, &outcome)?;
-    report(arguments, &provenance, &outcome)
+    report(arguments, &provenance, &outcome, groups)
 }
 
 /// What the command line names to be read.
 fn files_read(arguments: &Arguments) -> Vec<(&str, &Path)> {
-    let inputs = arguments.inputs.iter().chain(arguments.input.iter().map(|(_, path)| path));
-    let inputs = inputs.map(|path| ("an input", path.as_path()));
+    let inputs = arguments.inputs.files().chain(arguments.tokens.files());
     let model = arguments.model.iter().map(|path| ("the model", path.as_path()));
     inputs.chain(model).chain([("the graph", arguments.graph.as_path())]).collect()
 }
@@ -110,24 +120,6 @@ fn open_model(loaded: &LoadedGraph, model: Option<&Path>) -> Result<Option<Model
     Ok(None)
 }
 
-fn read_inputs(arguments: &Arguments) -> Result<BTreeMap<String, Tensor>, Error> {
-    let limit = arguments.execution.memory_limit().unwrap_or(u64::MAX);
-    let mut inputs = BTreeMap::new();
-    if let Some(path) = &arguments.inputs {
-        if FileFormat::of(path)? == FileFormat::Npy {
-            let message = format!("--inputs {}: an npy file holds no names", path.display());
-            return Err(Diagnostic::request(message).help("give it as --input NAME=FILE").into());
-        }
-        inputs = TensorFile::read(path, limit)?.tensors;
-    }
-    for (name, path) in &arguments.input {
-        if inputs.insert(name.clone(), read_tensor(path, limit)?).is_some() {
-            return Err(Diagnostic::request(format!("input `{name}` is given twice")).into());
-        }
-    }
-    Ok(inputs)
-}
-
 fn write_results(
     arguments: &Arguments,
     format: FileFormat,
@@ -142,13 +134,22 @@ fn write_results(
     Ok(file.write(&arguments.output)?)
 }
 
-fn report(arguments: &Arguments, provenance: &Provenance<'_>, outcome: &RunOutcome) -> Result<Status, Error> {
+fn report(
+    arguments: &Arguments,
+    provenance: &Provenance<'_>,
+    outcome: &RunOutcome,
+    groups: Option<Vec<Group>>,
+) -> Result<Status, Error> {
     let closing = arguments.bind.audit.then(|| audit::Audit::of(&outcome.ledger, arguments.bind.precision()));
     // Where the results take standard output, the report goes to where messages go.
     let show = |text: &str| output::report(text, !output::is_stdout(&arguments.output));
     match arguments.format {
         Format::Text => {
             totals(outcome);
+            if let Some(groups) = groups {
+                let to_stdout = !output::is_stdout(&arguments.output);
+                show(&arguments.tokens.color.text(groups, to_stdout))?;
+            }
             if let Some(audit) = &closing {
                 show(&audit.table())?;
             }
@@ -157,6 +158,9 @@ fn report(arguments: &Arguments, provenance: &Provenance<'_>, outcome: &RunOutco
             let mut value = json!({ "manifest": manifest(provenance, outcome) });
             if let (Some(audit), Some(entries)) = (&closing, value.as_object_mut()) {
                 entries.insert("audit".into(), audit.json());
+            }
+            if let (Some(groups), Some(entries)) = (&groups, value.as_object_mut()) {
+                entries.insert("tokens".into(), groups_json(groups));
             }
             show(&format!("{value}\n"))?;
         }

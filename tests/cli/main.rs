@@ -11,3 +11,4 @@ mod outputs;
 mod refused;
 mod run;
 mod support;
+mod tokens;
