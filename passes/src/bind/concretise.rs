@@ -32,6 +32,7 @@ fn concretise_nodes(graph: &Graph, order: &[NodeId], dims: &Bindings) -> Result<
         check_sizes(to, new).and_then(|()| check_fit(to, new)).map_err(|error| with_sizes(error, dims))?;
         Ok(Outcome::Node(new))
     })
+    .map(|rewritten| rewritten.graph)
 }
 
 /// A size for a dimension that the graph does not have is a slip of the pen.

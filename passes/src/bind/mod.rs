@@ -2,8 +2,9 @@
 //!
 //! Data flows one way, one file per step: `slice` keeps what is wanted, `concretise` turns dimensions into numbers,
 //! `keep` delivers promises, `simplify` removes what changes no bit, `fuse` groups element-wise operations,
-//! `program` turns the graph into items over tensors, `audit` adds the ledger's sums, `schedule` orders the items,
-//! `allocate` gives every tensor its place. `cost` counts work, `print` and `statistics` show a plan, and
+//! `program` turns the graph into items over tensors, `audit` adds the ledger's sums, `keep` decides which promised
+//! tensors stay alive, `replay` lets the others be computed again, `schedule` orders the items, `allocate` gives every
+//! tensor its place. Kernel calls are chosen before anything is kept: every strategy gives the same bits. `cost` counts work, `print` and `statistics` show a plan, and
 //! `verify` checks one without running it.
 //!
 //! Binding is deterministic: the same graph and request give the same plan, byte for byte.
@@ -15,9 +16,12 @@ mod cost;
 mod fuse;
 mod keep;
 mod liveness;
+mod part;
 mod print;
 mod program;
+mod replay;
 mod rewrite;
+mod saved;
 mod schedule;
 mod simplify;
 mod slice;
@@ -98,8 +102,7 @@ impl Strategy {
 pub fn bind(graph: &Graph, request: &Request) -> Result<Plan, Diagnostic> {
     let sliced = slice::slice(graph, request)?;
     let concrete = concretise::concretise(&sliced, &request.dims)?;
-    let kept = keep::keep(&concrete, request.strategy)?;
-    let plan = plan_concrete(&kept, &request.dims, request.precision)?;
+    let plan = plan_concrete(&keep::deliver(&concrete)?.graph, request.strategy, &request.dims, request.precision)?;
     if cfg!(debug_assertions) {
         verify_plan(&plan).map_err(|error| {
             Diagnostic::new(format!("internal error: the plan is wrong: {error}")).of_kind(DiagnosticKind::Bug)
@@ -109,11 +112,13 @@ pub fn bind(graph: &Graph, request: &Request) -> Result<Plan, Diagnostic> {
 }
 
 /// The plan of a graph without symbols and promises: the part of binding that nested graphs share.
-fn plan_concrete(graph: &Graph, dims: &Bindings, precision: Precision) -> Result<Plan, Diagnostic> {
-    let simplified = simplify::simplify(graph)?;
+fn plan_concrete(graph: &Graph, strategy: Strategy, dims: &Bindings, precision: Precision) -> Result<Plan, Diagnostic> {
+    let simplified = simplify::simplify(graph)?.graph;
     let groups = fuse::fuse(&simplified);
     let mut program = program::lower(&simplified, &groups, dims, precision)?;
     audit::add_sums(&mut program, &simplified);
+    let decisions = keep::decide(&program, &simplified, strategy)?;
+    let program = keep::keep(program, &decisions)?;
     let order = schedule::schedule(&program);
     allocate::allocate(program, order, dims, precision)
 }
