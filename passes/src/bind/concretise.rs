@@ -46,7 +46,8 @@ fn check_names(graph: &Graph, dims: &Bindings) -> Result<(), Diagnostic> {
     }
 }
 
-fn symbols(graph: &Graph) -> BTreeSet<String> {
+/// The symbols in the types of a graph's values.
+pub(super) fn symbols(graph: &Graph) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let types = graph.ids().flat_map(|node| graph.node(node).types());
     types.flat_map(|ty| &ty.shape).for_each(|dim| dim.symbols(&mut names));

@@ -43,6 +43,10 @@ pub enum Keeping {
     Index,
     /// It is computed again where it is used.
     Recomputed,
+    /// It is an input or depends on weights alone: it is there anyway.
+    Given,
+    /// Nobody reads it at these sizes: another tensor says the same, or is enough.
+    Unread,
 }
 
 impl Keeping {
@@ -54,6 +58,8 @@ impl Keeping {
             Keeping::Returned => "returned",
             Keeping::Index => "index",
             Keeping::Recomputed => "recomputed",
+            Keeping::Given => "given",
+            Keeping::Unread => "unread",
         }
     }
 }
@@ -100,7 +106,7 @@ pub(super) fn keep(program: Program, decisions: &Decisions) -> Result<Program, D
 }
 
 /// The root tensors that a forward call writes and a call of the relevance region reads.
-fn crossing(program: &Program) -> BTreeSet<TensorId> {
+pub(super) fn crossing(program: &Program) -> BTreeSet<TensorId> {
     let in_region = |region| program.items.iter().filter(move |item| item.region == region);
     let written: BTreeSet<TensorId> =
         in_region(Region::Forward).flat_map(|item| item.outputs.iter().copied()).collect();

@@ -46,7 +46,7 @@ impl Tensor {
 }
 
 /// One kernel call without a place in the order.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Item {
     pub(super) call: KernelCall,
     pub(super) inputs: Vec<TensorId>,
@@ -72,7 +72,7 @@ pub(super) enum Beside {
 }
 
 /// A line of the ledger over tensors of one `f64`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SumLine {
     pub(super) site: String,
     pub(super) rule: String,
@@ -83,7 +83,7 @@ pub(super) struct SumLine {
 }
 
 /// Tensors, and the items that compute them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Program {
     pub(super) tensors: Vec<Tensor>,
     pub(super) items: Vec<Item>,

@@ -54,7 +54,8 @@ pub(super) fn execution_order(program: &Program) -> Vec<usize> {
     schedule::in_order(&section).into_iter().map(|place| section.items[place]).collect()
 }
 
-/// The forward items that the copy of `item` in a chain reads from: the inputs of its copy, and its call.
+/// The copy of a forward item's call that computes the results at the places `wanted`, and what it reads. Calls that
+/// are not fused are copied whole.
 pub(super) fn copied_call(
     program: &Program,
     item: &Item,
