@@ -15,6 +15,7 @@ mod opt;
 mod output;
 mod paths;
 mod plan;
+mod promises;
 mod rules;
 mod run;
 

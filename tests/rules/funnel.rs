@@ -105,9 +105,14 @@ impl WeightSource for Weights<'_> {
 /// Runs a graph with its ledger. `tensors` holds weights (`f32`) and inputs (`f32` and `i64`); an input that has a default
 /// is given where `tensors` names it.
 pub fn run(graph: &Graph, tensors: &Tensors, precision: Precision) -> Outcome {
+    run_kept(graph, tensors, precision, bind::Strategy::Store)
+}
+
+/// As [`run`], with promises kept in this way.
+pub fn run_kept(graph: &Graph, tensors: &Tensors, precision: Precision, strategy: bind::Strategy) -> Outcome {
     let given = graph.inputs().into_iter().map(|input| graph.name(input).to_string());
     let given = given.filter(|name| tensors.contains_key(name)).collect();
-    let request = bind::Request { audit: true, precision, given, ..bind::Request::default() };
+    let request = bind::Request { audit: true, precision, given, strategy, ..bind::Request::default() };
     let plan = bind::bind(graph, &request).unwrap_or_else(|error| panic!("{error}\n{}", text::print(graph)));
     let weights = Weights(tensors);
     let options = Options { threads: 1, ..Options::default() };
