@@ -115,6 +115,14 @@ fn a_small_graph_is_bound() {
 }
 
 #[test]
+fn what_automatic_differentiation_does_not_save_is_computed_again() {
+    let strategy = super::Strategy::Recompute;
+    let plan = check_plan("tiny_recompute", TINY, &Request { strategy, ..tiny_request() });
+    // The result of the convolution: the activation saves its own result, and the convolution its operand.
+    assert_eq!(check_replays(&plan), 1);
+}
+
+#[test]
 fn the_ledger_is_summed_with_audit() {
     let plan = check_plan("tiny_audit", TINY, &Request { audit: true, ..tiny_request() });
     assert_eq!(plan.ledger.len(), 1);
