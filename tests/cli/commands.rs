@@ -24,7 +24,7 @@ fn inspect_shows_parts() {
     assert!(node.starts_with("%relu1_1 = relu %conv1_1") && node.contains("users\n  %conv1_2 = conv"), "{node}");
     inspect(&["--node", "relu9"]).status(2).says(&["no value `relu9`"]);
     let promises = inspect(&["--promises", "--dim", "N=2"]).good().text();
-    assert!(promises.contains("%relu3    f32[2, 60]           480 B  stored  saved"), "{promises}");
+    assert!(promises.contains("480 B  stored  saved") && promises.contains("%fc1 "), "{promises}");
     assert!(promises.contains("density ρ") && promises.contains("\nrecompute"), "{promises}");
     let open = inspect(&["--promises"]).good().text();
     assert!(open.contains("%relu3    f32[N, 60]") && open.contains("--dim"), "{open}");

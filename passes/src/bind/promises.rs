@@ -238,11 +238,11 @@ impl<'a> Chains<'a> {
             chain.calls += 1;
             chain.cost = add(chain.cost, self.cost(&call, &inputs, &[tensor]));
             for read in inputs.into_iter().map(|input| program.root(input)) {
-                let is_start = resident.contains(&read) || program.tensors[read].kind == Kind::Input;
-                if is_start {
+                let is_computed = self.writers.contains_key(&read);
+                if is_computed && !resident.contains(&read) {
+                    stack.extend(seen.insert(read).then_some(read));
+                } else if is_computed || program.tensors[read].kind == Kind::Input {
                     chain.from.insert(program.tensors[read].name.clone());
-                } else if seen.insert(read) {
-                    stack.push(read);
                 }
             }
         }
