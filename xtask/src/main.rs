@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         ["proto", path] => proto::generate(Path::new(path), &repository_root().join("src/onnx")),
         ["promises", folders @ ..] if !folders.is_empty() => {
             let folders: Vec<&Path> = folders.iter().map(Path::new).collect();
-            promises::generate(&folders, &repository_root().join("docs/promises.md"))
+            promises::generate(&folders, &repository_root().join("docs/promises.md")).map_err(Into::into)
         }
         _ => Err(USAGE.into()),
     };

@@ -8,7 +8,7 @@ use lrpc::compile::{CompileOptions, compile_model};
 use lrpc::data::TensorFile;
 use lrpc::inputs::bind_inputs;
 use lrpc::machine::bytes_in_words;
-use lrpc_passes::bind::{self, PromiseReport, Request, Strategy, StrategySummary};
+use lrpc_passes::bind::{self, PromiseReport, Request, Strategy};
 
 /// The largest file of inputs that is read, in bytes.
 const MAX_INPUT_BYTES: u64 = 1 << 30;
@@ -73,9 +73,7 @@ fn row(name: &str, report: &PromiseReport) -> String {
     let numbers = &report.statistics;
     let of = |strategy: Strategy| report.strategies.iter().find(|summary| summary.strategy == strategy.name());
     let (Some(store), Some(recompute)) = (of(Strategy::Store), of(Strategy::Recompute)) else { return String::new() };
-    let size = |of: fn(&StrategySummary) -> usize, summary| bytes_in_words(of(summary) as u64);
-    let kept: fn(&StrategySummary) -> usize = |summary| summary.kept_bytes;
-    let peak: fn(&StrategySummary) -> usize = |summary| summary.peak_bytes;
+    let size = |bytes: usize| bytes_in_words(bytes as u64);
     let work = recompute.cost.flops as f64 / (store.cost.flops.max(1)) as f64;
     format!(
         "| {name} | {} | {} | {} | {} | {:.3} | {} | {} | {} | {} | {} | {work:.2} | {} | {} |\n",
@@ -85,20 +83,22 @@ fn row(name: &str, report: &PromiseReport) -> String {
         numbers.delta,
         numbers.rho(),
         numbers.operations,
-        size(kept, store),
-        size(kept, recompute),
-        bytes_in_words(recompute.recomputed_bytes as u64),
+        size(store.kept_bytes),
+        size(recompute.kept_bytes),
+        size(recompute.recomputed_bytes),
         recompute.replays,
-        size(peak, store),
-        size(peak, recompute),
+        size(store.peak_bytes),
+        size(recompute.peak_bytes),
     )
 }
 
 /// The report on one model, or in a few words why there is none.
 fn report(folder: &Path, rules: &str) -> Result<PromiseReport, String> {
     let options = CompileOptions { rules: vec![rules.into()], ..CompileOptions::default() };
-    let compiled =
-        compile_model(&folder.join("model.onnx"), &options).map_err(|error| first_words(&error.to_string()))?;
+    let path = folder.join("model.onnx");
+    let place = format!("{}: ", path.display());
+    let reason = |error: lrpc::Error| first_words(error.to_string().trim_start_matches(&place));
+    let compiled = compile_model(&path, &options).map_err(reason)?;
     let inputs = folder.join("inputs.npz");
     let dims = if inputs.is_file() {
         let file = TensorFile::read(&inputs, MAX_INPUT_BYTES).map_err(|error| first_words(&error.to_string()))?;
@@ -111,7 +111,7 @@ fn report(folder: &Path, rules: &str) -> Result<PromiseReport, String> {
     bind::promises(&compiled.graph, &request).map_err(|error| first_words(&error.to_string()))
 }
 
-/// The first sentence of an error, without what only one model has.
+/// The first clause of an error, so that models are grouped by it.
 fn first_words(error: &str) -> String {
     let line = error.lines().next().unwrap_or_default();
     line.split([';', '(']).next().unwrap_or_default().trim().to_string()

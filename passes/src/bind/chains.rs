@@ -4,9 +4,10 @@
 //! forward region. An operation is *promise-generating* if a rule reads, for its sake, a forward value that the
 //! operation's own derivative does not save (see [`super::saved`]) and that does not follow from what it saves. The
 //! *arg node* of a missing value is the first operation on the way to the inputs whose result follows from what it
-//! saves itself; inputs and weights are arg nodes too. *Interior nodes* lie between. The *depth* `d` of a
-//! promise-generating operation is the number of edges to the farthest of its arg nodes, `δ = Σ d`, and the *density*
-//! is `ρ = |V_P| / |V|`.
+//! saves itself; inputs and weights are arg nodes too. *Interior nodes* lie between. Another promise-generating operation
+//! on the way ends the chain as well: its own promise goes on from there, so that no node belongs to two chains. The
+//! *depth* `d` of a promise-generating operation is the number of edges to the farthest end of its chains, `δ = Σ d`,
+//! and the *density* is `ρ = |V_P| / |V|`.
 //!
 //! The published table counts the edge to the arg node itself: VGG16 has 32 promises, no interior node and `δ = 32`.
 
@@ -26,7 +27,7 @@ pub struct PromiseStatistics {
     pub promises: usize,
     /// Promise-generating operations, `|V_P|`.
     pub origins: usize,
-    /// Operations between promise-generating operations and arg nodes, each counted once.
+    /// Operations between promise-generating operations and the ends of their chains, each counted once.
     pub interior: usize,
     /// `δ`: the sum of the depths of all promise-generating operations.
     pub delta: usize,
@@ -54,12 +55,12 @@ pub(super) fn statistics(graph: &Graph) -> PromiseStatistics {
     };
     let operations: Vec<NodeId> = order.iter().copied().filter(is_operation).collect();
     let missing = missing(graph, &autograd, &order, &operations);
-    let mut depths = depths(graph, &autograd, &operations);
-    let deepest =
-        |values: &BTreeSet<Value>| values.iter().map(|value| depths.get(&value.node).copied().unwrap_or(1)).max();
-    let delta = missing.values().filter_map(deepest).sum();
-    depths.retain(|node, _| !autograd.is_retrievable(*node));
-    let interior = interior(graph, &missing, &depths);
+    let is_end = |node: NodeId| autograd.is_retrievable(node) || missing.contains_key(&node);
+    let depths = depths(graph, &autograd, &operations, &is_end);
+    let depth = |value: &Value| depths.get(&value.node).copied().unwrap_or(1);
+    let delta = missing.values().filter_map(|values| values.iter().map(depth).max()).sum();
+    let is_inner = |node: NodeId| depths.contains_key(&node) && !is_end(node);
+    let interior = interior(graph, &missing, &is_inner);
     PromiseStatistics {
         promises: order.iter().filter(|&&node| graph.node(node).op == Op::Promise).count(),
         origins: missing.len(),
@@ -98,11 +99,17 @@ fn missing(
     missing
 }
 
-/// For each operation the number of edges from its user to the farthest arg node behind it: 1 if it is one itself.
-fn depths(graph: &Graph, autograd: &Autograd, operations: &[NodeId]) -> HashMap<NodeId, usize> {
+/// For each operation the number of edges from its user to the farthest end of the chains behind it: 1 if it is an end
+/// itself.
+fn depths(
+    graph: &Graph,
+    autograd: &Autograd,
+    operations: &[NodeId],
+    is_end: &dyn Fn(NodeId) -> bool,
+) -> HashMap<NodeId, usize> {
     let mut depths: HashMap<NodeId, usize> = HashMap::with_capacity(operations.len());
     for &node in operations {
-        let depth = if autograd.is_retrievable(node) {
+        let depth = if is_end(node) {
             1
         } else {
             let operands = graph.operands(node).into_iter().filter(|&operand| autograd.is_differentiable(operand));
@@ -114,12 +121,12 @@ fn depths(graph: &Graph, autograd: &Autograd, operations: &[NodeId]) -> HashMap<
     depths
 }
 
-/// The number of operations on the way from missing values to arg nodes. `inner` are those that are no arg nodes.
-fn interior(graph: &Graph, missing: &BTreeMap<NodeId, BTreeSet<Value>>, inner: &HashMap<NodeId, usize>) -> usize {
+/// The number of operations on the way from missing values to the ends of their chains.
+fn interior(graph: &Graph, missing: &BTreeMap<NodeId, BTreeSet<Value>>, is_inner: &dyn Fn(NodeId) -> bool) -> usize {
     let mut seen = BTreeSet::new();
     let mut stack: Vec<NodeId> = missing.values().flatten().map(|value| value.node).collect();
     while let Some(node) = stack.pop() {
-        if inner.contains_key(&node) && seen.insert(node) {
+        if is_inner(node) && seen.insert(node) {
             stack.extend(graph.operands(node).into_iter().map(|operand| operand.node));
         }
     }
@@ -149,6 +156,17 @@ mod tests {
              relevance\n  %p.a = promise %a : f32[2, 4]\n  %p.c = promise %c : f32[2, 4]\n\
              \x20 %r = mul %p.a, %p.c : f32[2, 4] from \"y\" by Ratio\nresult \"y\" = %y\nresult \"r\" = %r\n",
             PromiseStatistics { promises: 2, origins: 1, interior: 1, delta: 2, operations: 4 },
+        );
+    }
+
+    #[test]
+    fn a_chain_ends_where_another_promise_begins() {
+        check(
+            "  %a = add %x, %x : f32[2, 4] from \"a\"\n  %d = dot %a, @w {contract=1x0} : f32[2, 4] from \"d\"\n\
+             \x20 %y = add %a, %d : f32[2, 4] from \"y\"\nrelevance\n  %p.a = promise %a : f32[2, 4]\n  %p.x = promise %x : f32[2, 4]\n\
+             \x20 %r = mul %p.a, %p.x : f32[2, 4] from \"y\" by Ratio\n\
+             \x20 %s = mul %p.x, %r : f32[2, 4] from \"a\" by Ratio\nresult \"y\" = %y\nresult \"r\" = %s\n",
+            PromiseStatistics { promises: 2, origins: 2, interior: 0, delta: 2, operations: 3 },
         );
     }
 
