@@ -74,14 +74,20 @@ pub struct RunOutcome {
 /// The part of a request that plans differ by within a session.
 type PlanKey = (Bindings, BTreeSet<String>);
 
-/// A graph that is run again and again. Plans are kept by sizes, so that the second run of a shape plans nothing.
+/// The most plans that a session keeps. A plan holds no tensors, but a stream of samples may have any number of sizes.
+const MAX_PLANS: usize = 64;
+
+/// A graph that is run again and again. Plans are kept by sizes, so that the second run of a shape plans nothing; memory
+/// for tensors is there for one plan at a time.
 pub struct Session<'w> {
     graph: Graph,
     weights: &'w ModelWeights,
     options: RunOptions,
     seeds: Vec<(String, bool)>,
     relevance: BTreeSet<String>,
-    plans: BTreeMap<PlanKey, Arc<Plan>>,
+    /// The one used last is the last.
+    plans: Vec<(PlanKey, Arc<Plan>)>,
+    planned: usize,
     current: Option<(PlanKey, Executor<'w>)>,
 }
 
@@ -98,7 +104,7 @@ impl<'w> Session<'w> {
             // A pattern that nothing fits is an error.
             patterns.extend(has_ids.then(|| format!("{TOKEN_IDS}*")));
         }
-        Session { graph, weights, options, seeds, relevance, plans: BTreeMap::new(), current: None }
+        Session { graph, weights, options, seeds, relevance, plans: Vec::new(), planned: 0, current: None }
     }
 
     /// Runs the graph on `inputs` by ONNX name. `dims` are sizes of symbols that no input tells; `progress` is called
@@ -154,8 +160,11 @@ impl<'w> Session<'w> {
     }
 
     fn plan(&mut self, key: &PlanKey) -> Result<Arc<Plan>, Error> {
-        if let Some(plan) = self.plans.get(key) {
-            return Ok(plan.clone());
+        if let Some(at) = self.plans.iter().position(|(other, _)| other == key) {
+            let found = self.plans.remove(at);
+            let plan = found.1.clone();
+            self.plans.push(found);
+            return Ok(plan);
         }
         let (dims, given) = key.clone();
         let inputs = self.graph.inputs();
@@ -171,8 +180,18 @@ impl<'w> Session<'w> {
             given: given.into_iter().filter(has_default).collect(),
         };
         let plan = Arc::new(bind::bind(&self.graph, &request)?);
-        self.plans.insert(key.clone(), plan.clone());
+        self.planned += 1;
+        if self.plans.len() >= MAX_PLANS {
+            self.plans.remove(0);
+        }
+        self.plans.push((key.clone(), plan.clone()));
         Ok(plan)
+    }
+
+    /// How many plans were made so far: one for each combination of sizes and given inputs, unless more of them came
+    /// than are kept.
+    pub fn plans_made(&self) -> usize {
+        self.planned
     }
 }
 
@@ -281,15 +300,35 @@ mod tests {
         let mut session = Session::new(&compiled.graph, &weights, RunOptions::default());
         let mut run = |count: usize| {
             let outcome = session.run(&digits(count), &[], &Bindings::new(), None).unwrap();
-            (outcome, session.plans.len())
+            (outcome, session.plans_made())
         };
         let (first, plans) = run(1);
-        assert_eq!((plans, run(2).1, run(1).1, run(2).1), (1, 2, 2, 2));
+        assert_eq!((plans, run(2).1, run(3).1), (1, 2, 3));
+        assert_eq!((run(1).1, run(3).1, run(2).1), (3, 3, 3));
         let (again, _) = run(1);
         assert_eq!(first.results, again.results);
         assert!(!first.results.keys().any(|name| name.starts_with(SEED)));
         assert_eq!(first.seeds.len(), 1);
         assert!(first.seeds.iter().all(|seed| seed.name == "R.logits" && !seed.is_coefficient));
+    }
+
+    #[test]
+    fn a_stream_of_sizes_keeps_a_bounded_number_of_plans() {
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/mnist/mnist_cnn.onnx");
+        let compiled = compile_model(&model, &CompileOptions::default()).unwrap();
+        let weights = ModelWeights::locate(&compiled.graph, &compiled.file, &model).unwrap();
+        let mut session = Session::new(&compiled.graph, &weights, RunOptions::default());
+        let mut plan = |size: usize| {
+            let key = (Bindings::from([("N".to_string(), size as i64)]), BTreeSet::from(["input".to_string()]));
+            session.plan(&key).unwrap();
+            (session.plans.len(), session.plans_made())
+        };
+        (0..MAX_PLANS).for_each(|size| assert_eq!(plan(size + 1), (size + 1, size + 1)));
+        assert_eq!(plan(1), (MAX_PLANS, MAX_PLANS));
+        assert_eq!(plan(MAX_PLANS + 1), (MAX_PLANS, MAX_PLANS + 1));
+        // The second one was used longest ago; the first is still there.
+        assert_eq!(plan(1), (MAX_PLANS, MAX_PLANS + 1));
+        assert_eq!(plan(2), (MAX_PLANS, MAX_PLANS + 2));
     }
 
     #[test]

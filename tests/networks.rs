@@ -13,6 +13,7 @@ use lrpc::graph_file::ModelWeights;
 use lrpc::session::{RunOptions, RunOutcome, Session};
 use lrpc_ir::plan::Precision;
 use lrpc_ir::{text, verify};
+use lrpc_passes::bind::Strategy;
 
 const MAX_BYTES: u64 = 1 << 26;
 
@@ -31,6 +32,10 @@ fn tensors(path: &Path) -> BTreeMap<String, Tensor> {
 
 /// Compiles, checks that the printed graph reads back, and runs.
 fn explain(model: &Path, rules: &str, precision: Precision) -> RunOutcome {
+    explain_kept(model, rules, precision, Strategy::Store)
+}
+
+fn explain_kept(model: &Path, rules: &str, precision: Precision, strategy: Strategy) -> RunOutcome {
     let path = model.join("model.onnx");
     let options = CompileOptions { rules: vec![rules.into()], all_outputs: true, verify: true, ..Default::default() };
     let compiled = compile_model(&path, &options).unwrap_or_else(|error| panic!("{}: {error}", model.display()));
@@ -39,7 +44,8 @@ fn explain(model: &Path, rules: &str, precision: Precision) -> RunOutcome {
     assert!(graph == compiled.graph, "{}: the printed graph is another", model.display());
     verify::verify(&graph).unwrap();
     let weights = ModelWeights::locate(&graph, &compiled.file, &path).unwrap();
-    let mut session = Session::new(&graph, &weights, RunOptions { precision, audit: true, ..Default::default() });
+    let options = RunOptions { precision, audit: true, strategy, ..Default::default() };
+    let mut session = Session::new(&graph, &weights, options);
     let inputs = tensors(&model.join("inputs.npz"));
     let outcome = session.run(&inputs, &[], &BTreeMap::new(), None);
     outcome.unwrap_or_else(|error| panic!("{} {rules}: {error}", model.display()))
@@ -206,4 +212,22 @@ fn lrp_0_without_biases_is_input_times_gradient() {
         compared += 1;
     }
     assert_eq!(compared, 1);
+}
+
+#[test]
+fn keeping_changes_no_bit() {
+    let mut count = 0;
+    for model in models(true) {
+        for rules in ["epsilon", "epsilon-plus-flat", "gradient"] {
+            let stored = explain(&model, rules, Precision::F32);
+            let recomputed = explain_kept(&model, rules, Precision::F32, Strategy::Recompute);
+            for (name, tensor) in &stored.results {
+                let bits = |tensor: &Tensor| tensor.to_f64().iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(tensor), bits(&recomputed.results[name]), "{} {rules} {name}", model.display());
+            }
+            assert_eq!(stored.ledger, recomputed.ledger, "{} {rules}", model.display());
+            count += 1;
+        }
+    }
+    assert!(count > 40, "only {count} runs");
 }

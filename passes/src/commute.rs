@@ -97,7 +97,7 @@ pub fn row_of(
         Op::Reduce(reduce) => kept_axis(reduce, operands, row.axis).and_then(first_at),
         Op::Movement(movement) => movement_row(movement, operands, result, row)?,
         Op::Select(select) => select_needs(select, operands, row).map(|needs| (op.clone(), needs)),
-        Op::Normalize(Normalize::Softmax { axis } | Normalize::LogSoftmax { axis }) => passes_beside(*axis),
+        Op::Normalize(Normalize::Softmax { axis, .. } | Normalize::LogSoftmax { axis }) => passes_beside(*axis),
         Op::Normalize(Normalize::LayerNorm { axis, .. } | Normalize::RmsNorm { axis, .. }) => {
             if row.axis < *axis {
                 first_at(row.axis)

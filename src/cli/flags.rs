@@ -130,7 +130,8 @@ pub(super) struct BindFlags {
     /// Type of computation
     #[arg(long, default_value = "f32")]
     pub(super) precision: PrecisionFlag,
-    /// How forward values are kept for the relevance region: store
+    /// How forward values are kept for the relevance region: store (all of them) or recompute (what automatic
+    /// differentiation would have saved; the rest is computed again)
     #[arg(long, value_name = "STRATEGY", default_value = "store", value_parser = strategy)]
     pub(super) keep: Strategy,
     /// Results to return, by name or with `*` and `?`, as `relevance/*`. Default: all
@@ -223,7 +224,8 @@ pub(super) fn dim(text: &str) -> Result<(String, i64), String> {
 fn strategy(text: &str) -> Result<Strategy, String> {
     match text {
         "store" => Ok(Strategy::Store),
-        other => Err(format!("`{other}` is no way to keep values here; there is: store")),
+        "recompute" => Ok(Strategy::Recompute),
+        other => Err(format!("`{other}` is no way to keep values here; there are: store, recompute")),
     }
 }
 

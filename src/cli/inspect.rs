@@ -6,17 +6,17 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use lrpc_ir::graph::{NodeId, Region};
-use lrpc_ir::{Bindings, Diagnostic, Graph, Op, Value, text};
+use lrpc_ir::{Diagnostic, Graph, text};
 use lrpc_passes::bind;
 use serde_json::{Value as Json, json};
 
 use super::dot;
 use super::flags::BindFlags;
 use super::output;
-use super::plan::{bound, statistics_json};
+use super::plan::{bound, request, statistics_json};
+use super::promises;
 use crate::error::{Error, Status};
 use crate::graph_file::load_graph;
-use crate::machine::bytes_in_words;
 use crate::render::{Align, Table};
 
 /// Form of the answer.
@@ -38,7 +38,7 @@ pub(super) struct Arguments {
     /// One value: its line, its operands and its users
     #[arg(long, value_name = "NAME", group = "part")]
     node: Option<String>,
-    /// What of the forward region relevance needs
+    /// What of the forward region relevance needs, how each strategy keeps it, and what that takes
     #[arg(long, group = "part")]
     promises: bool,
     /// Numbers of nodes by region and operation
@@ -63,10 +63,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
         return Err(Diagnostic::request(message).help(format!("leave {part} out, or choose text or json")).into());
     }
     let graph = load_graph(&arguments.graph)?.graph;
-    let dims = arguments.bind.dims();
     let answer = match arguments {
         Arguments { node: Some(name), .. } => one_node(&graph, name)?,
-        Arguments { promises: true, .. } => promises(&graph, &dims),
+        Arguments { promises: true, .. } => {
+            let report = bind::promises(&graph, &request(&arguments.bind))?;
+            Answer { text: promises::text(&report), json: promises::json(&report) }
+        }
         Arguments { stats: true, .. } => statistics(&graph),
         Arguments { rules: true, .. } => rules(&graph),
         Arguments { plan: true, .. } => {
@@ -101,10 +103,6 @@ fn part(arguments: &Arguments) -> Option<&'static str> {
 struct Answer {
     text: String,
     json: Json,
-}
-
-fn name(graph: &Graph, value: Value) -> String {
-    text::value(graph, value)
 }
 
 fn node_json(graph: &Graph, node: NodeId) -> Json {
@@ -161,30 +159,6 @@ fn unknown_value(graph: &Graph, wanted: &str) -> Diagnostic {
     let alike: Vec<&str> = names.filter(|name| name.contains(wanted) || wanted.contains(name)).take(5).collect();
     let error = Diagnostic::request(format!("the graph has no value `{wanted}`"));
     if alike.is_empty() { error } else { error.help(format!("similar names: {}", alike.join(", "))) }
-}
-
-fn promises(graph: &Graph, dims: &Bindings) -> Answer {
-    let mut table = Table::new(&[
-        ("promised", Align::Left),
-        ("type", Align::Left),
-        ("bytes", Align::Right),
-        ("users", Align::Right),
-        ("from", Align::Left),
-    ]);
-    let mut entries = Vec::new();
-    for node in graph.order().into_iter().filter(|&node| matches!(graph.node(node).op, Op::Promise)) {
-        let Some(promised) = graph.operand(node, 0) else { continue };
-        let ty = graph.ty(promised);
-        let elements = ty.bound_shape(dims).ok().map(|shape| shape.iter().product::<usize>());
-        let bytes = elements.and_then(|count| count.checked_mul(ty.dtype.size())).map(|bytes| bytes as u64);
-        let users = graph.users(node.into()).len();
-        let from = graph.node(promised.node).origin.from.as_deref().unwrap_or_default();
-        let size = bytes.map_or("?".into(), bytes_in_words);
-        table.row([name(graph, promised), ty.to_string(), size, users.to_string(), from.to_string()]);
-        entries.push(json!({ "value": graph.name(promised), "type": ty.to_string(), "bytes": bytes, "users": users }));
-    }
-    let count = entries.len();
-    Answer { text: format!("{table}{count} promises\n"), json: json!(entries) }
 }
 
 fn statistics(graph: &Graph) -> Answer {

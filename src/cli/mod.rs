@@ -17,6 +17,7 @@ mod output;
 mod passes;
 mod paths;
 mod plan;
+mod promises;
 mod rules;
 mod run;
 mod tokens;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use lrpc_ir::{Graph, Plan};
-use lrpc_passes::bind::{self, PlanStatistics, Request};
+use lrpc_passes::bind::{self, PlanStatistics, Request, Strategy};
 use serde_json::json;
 
 use super::flags::{BindFlags, Format, dims_in_words};
@@ -34,7 +34,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
     let plan = bound(&loaded.graph, &arguments.bind)?;
     let numbers = bind::statistics(&plan);
     let text = match arguments.format {
-        Format::Text => text(&plan, &numbers),
+        Format::Text => text(&plan, &numbers, arguments.bind.keep),
         Format::Json => format!("{}\n", statistics_json(&plan, &numbers)),
     };
     output::data(text.as_bytes())?;
@@ -43,24 +43,28 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
 
 /// The plan of `graph` as the flags ask for it.
 pub(super) fn bound(graph: &Graph, flags: &BindFlags) -> Result<Plan, Error> {
-    let request = Request {
+    Ok(bind::bind(graph, &request(flags))?)
+}
+
+/// What a graph is bound for, as the flags say.
+pub(super) fn request(flags: &BindFlags) -> Request {
+    Request {
         dims: flags.dims(),
         wanted: flags.wanted(),
         audit: flags.audit,
         strategy: flags.keep,
         precision: flags.precision(),
         ..Request::default()
-    };
-    Ok(bind::bind(graph, &request)?)
+    }
 }
 
-fn text(plan: &Plan, numbers: &PlanStatistics) -> String {
+fn text(plan: &Plan, numbers: &PlanStatistics, keep: Strategy) -> String {
     let size = |bytes: usize| bytes_in_words(bytes as u64);
     let total = [numbers.arena_bytes, numbers.prepared_bytes, numbers.weight_bytes, numbers.input_bytes];
     let total = total.iter().fold(0usize, |sum, bytes| sum.saturating_add(*bytes));
     let dims = if plan.dims.is_empty() { "none".into() } else { dims_in_words(&plan.dims) };
     let mut lines = vec![
-        format!("sizes      {dims}; computed in {}", precision_name(plan.precision)),
+        format!("sizes      {dims}; computed in {}; promises: {}", precision_name(plan.precision), keep.name()),
         format!("memory     {} in all", size(total)),
         format!(
             "  arena    {} (no order of these steps needs less than {})",
@@ -95,7 +99,7 @@ fn text(plan: &Plan, numbers: &PlanStatistics) -> String {
 }
 
 /// A count with three digits and a prefix: `12.3 G`.
-fn scaled(count: u64) -> String {
+pub(super) fn scaled(count: u64) -> String {
     let mut value = count as f64;
     let mut prefixes = ["", "k", "M", "G", "T", "P"].iter();
     let mut prefix = prefixes.next().copied().unwrap_or_default();

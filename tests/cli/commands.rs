@@ -24,7 +24,14 @@ fn inspect_shows_parts() {
     assert!(node.starts_with("%relu1_1 = relu %conv1_1") && node.contains("users\n  %conv1_2 = conv"), "{node}");
     inspect(&["--node", "relu9"]).status(2).says(&["no value `relu9`"]);
     let promises = inspect(&["--promises", "--dim", "N=2"]).good().text();
-    assert!(promises.contains("%relu3    f32[N, 60]             480 B"), "{promises}");
+    assert!(promises.contains("480 B  stored  saved") && promises.contains("%fc1 "), "{promises}");
+    assert!(promises.contains("density ρ") && promises.contains("\nrecompute"), "{promises}");
+    let open = inspect(&["--promises"]).good().text();
+    assert!(open.contains("%relu3    f32[N, 60]") && open.contains("--dim"), "{open}");
+    let json = inspect(&["--promises", "--dim", "N=2", "--format", "json"]).good().json();
+    let strategies = [&json["strategies"][0], &json["strategies"][1]];
+    assert!(strategies[1]["kept_bytes"].as_u64() < strategies[0]["kept_bytes"].as_u64(), "{json}");
+    assert_eq!(json["statistics"]["promises"].as_u64(), Some(json["promises"].as_array().unwrap().len() as u64));
     let stats = inspect(&["--stats", "--format", "json"]).good().json();
     assert_eq!(stats["operations"]["relu"]["forward"], 5);
     let plan = inspect(&["--plan", "--dim", "N=1"]).good().text();
@@ -42,6 +49,8 @@ fn plan_tells_memory_and_work() {
     let plan = |n: &str| place.lrpc(&["plan", "m.graph", "--format", "json", "--dim", n]).good().json();
     let (one, four) = (plan("N=1"), plan("N=4"));
     // The first convolution: 16 channels of 28 by 28 places, 9 products each.
+    let again = place.lrpc(&["plan", "m.graph", "--format", "json", "--dim", "N=1", "--keep", "recompute"]);
+    assert!(again.good().json()["flops"].as_u64() > one["flops"].as_u64());
     assert!(one["flops"].as_u64().unwrap() > 16 * 28 * 28 * 9 * 2);
     let ratio = four["arena_bytes"].as_f64().unwrap() / one["arena_bytes"].as_f64().unwrap();
     assert!((3.5..=4.0).contains(&ratio), "{ratio}");

@@ -105,14 +105,24 @@ impl WeightSource for Weights<'_> {
 /// Runs a graph with its ledger. `tensors` holds weights (`f32`) and inputs (`f32` and `i64`); an input that has a default
 /// is given where `tensors` names it.
 pub fn run(graph: &Graph, tensors: &Tensors, precision: Precision) -> Outcome {
-    run_sized(graph, tensors, precision, &Bindings::new())
+    run_bound(graph, tensors, bind::Request { precision, ..bind::Request::default() })
 }
 
 /// As [`run`], at these sizes of symbols.
 pub fn run_sized(graph: &Graph, tensors: &Tensors, precision: Precision, dims: &Bindings) -> Outcome {
+    run_bound(graph, tensors, bind::Request { precision, dims: dims.clone(), ..bind::Request::default() })
+}
+
+/// As [`run`], with promises kept in this way.
+pub fn run_kept(graph: &Graph, tensors: &Tensors, precision: Precision, strategy: bind::Strategy) -> Outcome {
+    run_bound(graph, tensors, bind::Request { precision, strategy, ..bind::Request::default() })
+}
+
+fn run_bound(graph: &Graph, tensors: &Tensors, request: bind::Request) -> Outcome {
     let given = graph.inputs().into_iter().map(|input| graph.name(input).to_string());
     let given = given.filter(|name| tensors.contains_key(name)).collect();
-    let request = bind::Request { audit: true, precision, given, dims: dims.clone(), ..bind::Request::default() };
+    let precision = request.precision;
+    let request = bind::Request { audit: true, given, ..request };
     let plan = bind::bind(graph, &request).unwrap_or_else(|error| panic!("{error}\n{}", text::print(graph)));
     let weights = Weights(tensors);
     let options = Options { threads: 1, ..Options::default() };

@@ -19,6 +19,7 @@ mod elementwise;
 mod funnel;
 mod generated;
 mod gradients;
+mod keeping;
 mod linear;
 mod movement;
 mod normalize;

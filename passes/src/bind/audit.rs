@@ -4,16 +4,17 @@
 
 use std::collections::HashMap;
 
+use lrpc_ir::graph::Region;
 use lrpc_ir::plan::KernelCall;
 use lrpc_ir::{DType, Graph, Value};
 
-use super::program::{Item, Kind, Program, SumLine, Tensor, TensorId};
+use super::program::{Beside, Item, Kind, Program, SumLine, Tensor, TensorId};
 
 /// Adds the sums of the graph's ledger to its program.
 pub(super) fn add_sums(program: &mut Program, graph: &Graph) {
     let mut ranks = HashMap::new();
     for item in &program.items {
-        ranks.extend(item.outputs.iter().map(|&output| (output, item.rank.0)));
+        ranks.extend(item.outputs.iter().map(|&output| (output, (item.rank.0, item.region))));
     }
     let mut sums = Sums { program, ranks, made: HashMap::new() };
     let lines = graph.ledger.iter().map(|line| SumLine {
@@ -30,8 +31,8 @@ pub(super) fn add_sums(program: &mut Program, graph: &Graph) {
 
 struct Sums<'a> {
     program: &'a mut Program,
-    /// Places of the items that write tensors.
-    ranks: HashMap<TensorId, usize>,
+    /// Places and regions of the items that write tensors.
+    ranks: HashMap<TensorId, (usize, Region)>,
     made: HashMap<(TensorId, bool), TensorId>,
 }
 
@@ -46,14 +47,18 @@ impl Sums<'_> {
         let sum = self.program.tensors.len();
         let name = format!("{word}({})", self.program.tensors[summed].name);
         let dtype = DType::F64;
+        // A forward tensor is summed in the forward region, so that an audit lets none live longer.
+        let (rank, region) = self.ranks.get(&summed).copied().unwrap_or((0, Region::Forward));
+        let region = region.max(Region::Forward);
         self.program.tensors.push(Tensor { name, declared: dtype, dtype, shape: Vec::new(), kind: Kind::Computed });
         self.program.items.push(Item {
             call,
             inputs: vec![summed],
             outputs: vec![sum],
             label: site.into(),
-            prepare: false,
-            rank: (self.ranks.get(&summed).copied().unwrap_or(0), 1),
+            region,
+            rank: (rank, Beside::Sum),
+            after: Vec::new(),
         });
         self.made.insert((summed, absolute), sum);
         sum

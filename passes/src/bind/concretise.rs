@@ -32,6 +32,7 @@ fn concretise_nodes(graph: &Graph, order: &[NodeId], dims: &Bindings) -> Result<
         check_sizes(to, new).and_then(|()| check_fit(to, new)).map_err(|error| with_sizes(error, dims))?;
         Ok(Outcome::Node(new))
     })
+    .map(|rewritten| rewritten.graph)
 }
 
 /// A size for a dimension that the graph does not have is a slip of the pen.
@@ -45,7 +46,8 @@ fn check_names(graph: &Graph, dims: &Bindings) -> Result<(), Diagnostic> {
     }
 }
 
-fn symbols(graph: &Graph) -> BTreeSet<String> {
+/// The symbols in the types of a graph's values.
+pub(super) fn symbols(graph: &Graph) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let types = graph.ids().flat_map(|node| graph.node(node).types());
     types.flat_map(|ty| &ty.shape).for_each(|dim| dim.symbols(&mut names));

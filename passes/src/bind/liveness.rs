@@ -1,5 +1,6 @@
 //! When tensors live, for an order of items: the basis of scheduling and of placing.
 
+use lrpc_ir::graph::Region;
 use lrpc_ir::plan::KernelCall;
 
 use super::program::{Item, Kind, Program, TensorId};
@@ -33,7 +34,7 @@ impl<'a> Section<'a> {
     pub(super) fn new(program: &'a Program, prepare: bool) -> Section<'a> {
         let count = program.tensors.len();
         let mut items: Vec<usize> =
-            (0..program.items.len()).filter(|&at| program.items[at].prepare == prepare).collect();
+            (0..program.items.len()).filter(|&at| (program.items[at].region == Region::Prepare) == prepare).collect();
         items.sort_by_key(|&at| (program.items[at].rank, at));
         let mut section = Section {
             program,
@@ -54,15 +55,11 @@ impl<'a> Section<'a> {
                 }
             }
         }
-        let ledger = program.ledger.iter().flat_map(|line| {
-            let absorbed = line.absorbed.iter().map(|(_, sum)| sum);
-            line.input.iter().chain(&line.output).chain(&line.scale).chain(absorbed)
-        });
-        for &tensor in program.results.iter().map(|(_, tensor)| tensor).chain(ledger) {
+        for tensor in program.returned() {
             section.kept[program.root(tensor)] = true;
         }
         if prepare {
-            for item in program.items.iter().filter(|item| !item.prepare) {
+            for item in program.items.iter().filter(|item| item.region != Region::Prepare) {
                 item.inputs.iter().for_each(|&input| section.kept[program.root(input)] = true);
             }
         }

@@ -1,23 +1,30 @@
 //! Binding: from a relevance graph and sizes to a [`Plan`].
 //!
 //! Data flows one way, one file per step: `slice` keeps what is wanted, `concretise` turns dimensions into numbers,
-//! `keep` delivers promises, `simplify` removes what changes no bit, `fuse` groups element-wise operations,
-//! `program` turns the graph into items over tensors, `audit` adds the ledger's sums, `schedule` orders the items,
-//! `allocate` gives every tensor its place. `cost` counts work, `print` and `statistics` show a plan, and
-//! `verify` checks one without running it.
+//! `keep` delivers promises, `simplify` removes what changes no bit, `fuse` groups element-wise operations, `program`
+//! turns the graph into items over tensors, `audit` adds the ledger's sums, `keep` decides which promised tensors stay
+//! alive, `replay` lets the others be computed again, `schedule` orders the items, `allocate` gives every tensor its
+//! place. Kernel calls are chosen before anything is kept, so that every strategy gives the same bits. `cost` counts
+//! work, `print` and `statistics` show a plan, `promises` and `chains` show what promises take, and `verify` checks a
+//! plan without running it.
 //!
 //! Binding is deterministic: the same graph and request give the same plan, byte for byte.
 
 mod allocate;
 mod audit;
+mod chains;
 mod concretise;
 mod cost;
 mod fuse;
 mod keep;
 mod liveness;
+mod part;
 mod print;
 mod program;
+mod promises;
+mod replay;
 mod rewrite;
+mod saved;
 mod schedule;
 mod simplify;
 mod slice;
@@ -32,7 +39,11 @@ use std::collections::BTreeSet;
 use lrpc_ir::plan::{Plan, Precision};
 use lrpc_ir::{Bindings, Diagnostic, DiagnosticKind, Graph};
 
+pub use chains::PromiseStatistics;
+pub use keep::Keeping;
 pub use print::print_plan;
+use program::Program;
+pub use promises::{Chain, Delivery, PromiseReport, PromiseUse, StrategySummary, promises};
 pub use statistics::{PlanStatistics, statistics};
 pub use verify::{PlanError, verify_plan};
 
@@ -98,8 +109,7 @@ impl Strategy {
 pub fn bind(graph: &Graph, request: &Request) -> Result<Plan, Diagnostic> {
     let sliced = slice::slice(graph, request)?;
     let concrete = concretise::concretise(&sliced, &request.dims)?;
-    let kept = keep::keep(&concrete, request.strategy)?;
-    let plan = plan_concrete(&kept, &request.dims, request.precision)?;
+    let plan = plan_concrete(&keep::deliver(&concrete)?.graph, request.strategy, &request.dims, request.precision)?;
     if cfg!(debug_assertions) {
         verify_plan(&plan).map_err(|error| {
             Diagnostic::new(format!("internal error: the plan is wrong: {error}")).of_kind(DiagnosticKind::Bug)
@@ -109,11 +119,23 @@ pub fn bind(graph: &Graph, request: &Request) -> Result<Plan, Diagnostic> {
 }
 
 /// The plan of a graph without symbols and promises: the part of binding that nested graphs share.
-fn plan_concrete(graph: &Graph, dims: &Bindings, precision: Precision) -> Result<Plan, Diagnostic> {
-    let simplified = simplify::simplify(graph)?;
-    let groups = fuse::fuse(&simplified);
-    let mut program = program::lower(&simplified, &groups, dims, precision)?;
-    audit::add_sums(&mut program, &simplified);
+fn plan_concrete(graph: &Graph, strategy: Strategy, dims: &Bindings, precision: Precision) -> Result<Plan, Diagnostic> {
+    let simplified = simplify::simplify(graph)?.graph;
+    let program = program_of(&simplified, dims, precision)?;
+    let decisions = keep::decide(&program, &simplified, strategy)?;
+    finish(keep::keep(program, &decisions)?, dims, precision)
+}
+
+/// The kernel calls of a simplified graph, which no strategy changes.
+fn program_of(graph: &Graph, dims: &Bindings, precision: Precision) -> Result<Program, Diagnostic> {
+    let groups = fuse::fuse(graph);
+    let mut program = program::lower(graph, &groups, dims, precision)?;
+    audit::add_sums(&mut program, graph);
+    Ok(program)
+}
+
+/// Order and places.
+fn finish(program: Program, dims: &Bindings, precision: Precision) -> Result<Plan, Diagnostic> {
     let order = schedule::schedule(&program);
     allocate::allocate(program, order, dims, precision)
 }

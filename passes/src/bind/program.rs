@@ -7,6 +7,7 @@ use lrpc_ir::ops::{Control, Literal, Movement, Source, WeightPlace};
 use lrpc_ir::plan::{KernelCall, Precision};
 use lrpc_ir::{Absorbed, Bindings, DType, Diagnostic, Graph, NodeId, Op, Value};
 
+use super::Strategy;
 use super::fuse::{self, Groups};
 use super::rewrite;
 
@@ -45,20 +46,33 @@ impl Tensor {
 }
 
 /// One kernel call without a place in the order.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Item {
     pub(super) call: KernelCall,
     pub(super) inputs: Vec<TensorId>,
     pub(super) outputs: Vec<TensorId>,
     pub(super) label: String,
-    /// Whether it runs once per load.
-    pub(super) prepare: bool,
-    /// Place in the graph's own order: the node's, and 1 for what belongs behind it.
-    pub(super) rank: (usize, usize),
+    /// The region that it belongs to: `prepare` runs once per load.
+    pub(super) region: Region,
+    /// Place in the graph's own order: the node's, and which of what belongs to it.
+    pub(super) rank: (usize, Beside),
+    /// Items that it waits for although it reads nothing of theirs, by position in [`Program::items`].
+    pub(super) after: Vec<usize>,
+}
+
+/// The order of the items that belong to one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Beside {
+    /// A replay of what the node reads.
+    Replay,
+    /// The node's own call.
+    Call,
+    /// A sum over what it writes.
+    Sum,
 }
 
 /// A line of the ledger over tensors of one `f64`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SumLine {
     pub(super) site: String,
     pub(super) rule: String,
@@ -69,7 +83,7 @@ pub(super) struct SumLine {
 }
 
 /// Tensors, and the items that compute them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Program {
     pub(super) tensors: Vec<Tensor>,
     pub(super) items: Vec<Item>,
@@ -87,6 +101,62 @@ impl Program {
         match self.tensors[tensor].kind {
             Kind::View(root) => root,
             _ => tensor,
+        }
+    }
+
+    /// The tensors that results and ledger name.
+    pub(super) fn returned(&self) -> impl Iterator<Item = TensorId> {
+        let ledger = self.ledger.iter().flat_map(|line| {
+            let absorbed = line.absorbed.iter().map(|(_, sum)| sum);
+            line.input.iter().chain(&line.output).chain(&line.scale).chain(absorbed)
+        });
+        self.results.iter().map(|(_, tensor)| tensor).chain(ledger).copied()
+    }
+
+    /// Removes the items at the positions where `dead` holds.
+    pub(super) fn remove_items(&mut self, dead: &[bool]) {
+        let mut count = 0;
+        let place = |&dead: &bool| (!dead).then(|| (count, count += 1).0);
+        let places: Vec<Option<usize>> = dead.iter().map(place).collect();
+        let mut at = 0;
+        self.items.retain(|_| (places.get(at).copied().flatten().is_some(), at += 1).0);
+        for item in &mut self.items {
+            item.after = item.after.iter().filter_map(|&other| places.get(other).copied().flatten()).collect();
+        }
+    }
+
+    /// Removes the tensors that nothing names.
+    pub(super) fn compact(&mut self) {
+        let mut used = vec![false; self.tensors.len()];
+        let by_items = self.items.iter().flat_map(|item| item.inputs.iter().chain(&item.outputs)).copied();
+        for tensor in by_items.chain(self.inputs.iter().copied()).chain(self.returned()) {
+            used[tensor] = true;
+            used[self.root(tensor)] = true;
+        }
+        let mut places = vec![0; used.len()];
+        let mut count = 0;
+        for (place, used) in places.iter_mut().zip(&used) {
+            (*place, count) = (count, count + usize::from(*used));
+        }
+        let move_all = |tensors: &mut Vec<TensorId>| tensors.iter_mut().for_each(|tensor| *tensor = places[*tensor]);
+        let mut at = 0;
+        self.tensors.retain(|_| (used[at], at += 1).0);
+        for tensor in &mut self.tensors {
+            if let Kind::View(root) = &mut tensor.kind {
+                *root = places[*root];
+            }
+        }
+        self.values.retain(|_, tensor| used[*tensor]);
+        self.values.values_mut().for_each(|tensor| *tensor = places[*tensor]);
+        move_all(&mut self.inputs);
+        self.results.iter_mut().for_each(|(_, tensor)| *tensor = places[*tensor]);
+        for item in &mut self.items {
+            move_all(&mut item.inputs);
+            move_all(&mut item.outputs);
+        }
+        for line in &mut self.ledger {
+            [&mut line.input, &mut line.output, &mut line.scale].into_iter().for_each(move_all);
+            line.absorbed.iter_mut().for_each(|(_, sum)| *sum = places[*sum]);
         }
     }
 }
@@ -194,8 +264,8 @@ impl Lowering<'_> {
         };
         let inputs = self.tensors(graph.operands(node))?;
         let outputs = self.tensors((0..content.types().len() as u32).map(|port| Value { node, port }))?;
-        let prepare = content.region == Region::Prepare;
-        self.program.items.push(Item { call, inputs, outputs, label, prepare, rank: (place, 0) });
+        let (region, rank) = (content.region, (place, Beside::Call));
+        self.program.items.push(Item { call, inputs, outputs, label, region, rank, after: Vec::new() });
         Ok(())
     }
 
@@ -219,10 +289,10 @@ impl Lowering<'_> {
         }
         let inputs = self.tensors(inputs)?;
         let outputs = self.tensors(outputs)?;
-        let prepare = graph.node(last).region == Region::Prepare;
+        let (region, rank) = (graph.node(last).region, (place, Beside::Call));
         let label = rewrite::label(graph, last);
         let call = KernelCall::Fused(Box::new(body));
-        self.program.items.push(Item { call, inputs, outputs, label, prepare, rank: (place, 0) });
+        self.program.items.push(Item { call, inputs, outputs, label, region, rank, after: Vec::new() });
         Ok(())
     }
 }
@@ -269,7 +339,7 @@ fn fused_body(graph: &Graph, members: &[NodeId]) -> Result<(Graph, Vec<Value>), 
 
 /// The call of a nested graph: plans with arenas of their own.
 fn nested(control: &Control, dims: &Bindings, precision: Precision) -> Result<KernelCall, Diagnostic> {
-    let plan = |body: &Graph| super::plan_concrete(body, dims, precision).map(Box::new);
+    let plan = |body: &Graph| super::plan_concrete(body, Strategy::Store, dims, precision).map(Box::new);
     Ok(match control {
         Control::Loop { body, .. } => KernelCall::Loop(plan(body)?),
         Control::Cond { then_branch, else_branch } => KernelCall::Cond(plan(then_branch)?, plan(else_branch)?),

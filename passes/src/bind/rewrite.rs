@@ -12,6 +12,12 @@ pub(super) enum Outcome {
     Value(Value),
 }
 
+/// A changed graph, and what the values of the old one are in it.
+pub(super) struct Rewritten {
+    pub(super) graph: Graph,
+    pub(super) values: HashMap<Value, Value>,
+}
+
 /// The nodes that are needed, operands before users: first `inputs`, then what results and ledger depend on.
 pub(super) fn topological(graph: &Graph, inputs: &[Value]) -> Vec<NodeId> {
     graph.post_order(inputs.iter().copied().chain(roots(graph)))
@@ -32,7 +38,7 @@ pub(super) fn rewrite(
     from: &Graph,
     order: &[NodeId],
     mut visit: impl FnMut(&mut Graph, NodeId, &[Value]) -> Result<Outcome, Diagnostic>,
-) -> Result<Graph, Diagnostic> {
+) -> Result<Rewritten, Diagnostic> {
     let mut to = Graph::new();
     to.model = from.model.clone();
     to.composites = from.composites.clone();
@@ -65,7 +71,7 @@ pub(super) fn rewrite(
             *value = find(&map, *value)?;
         }
     }
-    Ok(to)
+    Ok(Rewritten { graph: to, values: map })
 }
 
 /// Adds `node` of the old graph to the new one, with this operation and these operands.

@@ -5,7 +5,7 @@
 //! to the earlier candidate, so that the order is the graph's own where nothing is gained.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 
 use super::liveness::{Section, peak};
 use super::program::{Program, TensorId};
@@ -34,9 +34,12 @@ fn best_order(section: &Section) -> Vec<usize> {
 
 /// For each place the places that it waits for.
 fn waits(section: &Section) -> Vec<Vec<usize>> {
+    let mut place_of = HashMap::with_capacity(section.items.len());
+    place_of.extend(section.items.iter().enumerate().map(|(place, &item)| (item, place)));
     let writers = |place| {
         let mut writers: Vec<usize> =
             section.reads(place).into_iter().filter_map(|root| section.writer[root]).collect();
+        writers.extend(section.item(place).after.iter().filter_map(|item| place_of.get(item)));
         writers.sort_unstable();
         writers.dedup();
         writers
@@ -52,8 +55,8 @@ fn followers(waits: &[Vec<usize>]) -> Vec<Vec<usize>> {
     followers
 }
 
-/// The topological order that is nearest to the graph's own.
-fn in_order(section: &Section) -> Vec<usize> {
+/// The topological order that is nearest to the graph's own, as places.
+pub(super) fn in_order(section: &Section) -> Vec<usize> {
     let waits = waits(section);
     let followers = followers(&waits);
     let mut left: Vec<usize> = waits.iter().map(Vec::len).collect();

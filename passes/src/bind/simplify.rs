@@ -13,16 +13,17 @@
 
 use std::collections::HashMap;
 
-use lrpc_ir::graph::Region;
 use lrpc_ir::ops::source::LiteralValues;
 use lrpc_ir::ops::{Binary, Elementwise, Function, Literal, Movement, Source, Unary};
 use lrpc_ir::{Diagnostic, Dim, Float, Graph, Op, TensorType, Value};
 
-use super::rewrite::{self, Outcome, copy, rewrite};
+use super::rewrite::{self, Outcome, Rewritten, copy, rewrite};
 
 /// The simplified graph, without dead nodes.
-pub(super) fn simplify(graph: &Graph) -> Result<Graph, Diagnostic> {
-    let order = rewrite::topological(graph, &graph.inputs());
+pub(super) fn simplify(graph: &Graph) -> Result<Rewritten, Diagnostic> {
+    let mut order = rewrite::topological(graph, &graph.inputs());
+    // Operands lie in no later region. What both regions compute is thus met in the forward region first.
+    order.sort_by_key(|&node| graph.node(node).region);
     let mut seen: HashMap<(Op, Vec<Value>), Value> = HashMap::with_capacity(order.len());
     let mut simplified = rewrite(graph, &order, |to, node, operands| {
         let content = graph.node(node);
@@ -37,9 +38,8 @@ pub(super) fn simplify(graph: &Graph) -> Result<Graph, Diagnostic> {
             return copy(to, graph, node, op, &operands).map(Outcome::Node);
         }
         let key = key(&op, &operands);
-        // What runs once per load cannot read what runs for every input.
-        let reachable =
-            |value: &Value| content.region != Region::Prepare || to.node(value.node).region == Region::Prepare;
+        // No region reads from a later one.
+        let reachable = |value: &Value| to.node(value.node).region <= content.region;
         if let Some(&same) = seen.get(&key).filter(|value| reachable(value)) {
             return Ok(Outcome::Value(same));
         }
@@ -47,7 +47,7 @@ pub(super) fn simplify(graph: &Graph) -> Result<Graph, Diagnostic> {
         seen.insert(key, new.into());
         Ok(Outcome::Node(new))
     })?;
-    simplified.remove_dead();
+    simplified.graph.remove_dead();
     Ok(simplified)
 }
 

@@ -10,8 +10,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use lrpc_ir::plan::{KernelCall, Place, Plan, Step};
 use lrpc_ir::{Bindings, Graph, NodeId, Value, text};
 
-use super::{parsed, sizes};
-use crate::bind::{Request, bind, concretise, fuse, keep, rewrite, simplify, slice, statistics, verify_plan};
+use super::{check_replays, parsed, sizes};
+use crate::bind::{Request, Strategy, bind, concretise, fuse, keep, rewrite, simplify, slice, statistics, verify_plan};
 
 /// Marsaglia's xorshift: small, and the same everywhere.
 struct Random(u64);
@@ -25,6 +25,7 @@ impl Random {
     }
 }
 
+/// The shapes of generated values.
 const SHAPES: [&str; 4] = ["[S, 4]", "[1, 4]", "[4]", "[S]"];
 
 /// A graph of `count` random nodes over a few shapes. Values by shape, the newest last.
@@ -40,7 +41,11 @@ fn generate(seed: u64, count: usize) -> String {
     let prepared = ["@w", "%m", "%n"];
     values[2].extend(["@v".into(), "%o".into()]);
     out.push_str("forward\n");
+    let forward = count - count / 2;
     for at in 0..count {
+        if at == forward {
+            promise_some(random, &mut out, &mut values);
+        }
         let shape = random.below(4);
         let (shape, text) = match random.below(10) {
             0..=5 => (shape, elementwise(random, &values[shape], SHAPES[shape])),
@@ -67,6 +72,23 @@ fn generate(seed: u64, count: usize) -> String {
         let _ = writeln!(out, "result \"r{at}\" = {value}");
     }
     out
+}
+
+/// Opens the relevance region with promises of all inputs and of half the forward values.
+fn promise_some(random: &mut Random, out: &mut String, values: &mut [Vec<String>; 4]) {
+    out.push_str("relevance\n");
+    for (shape, values) in values.iter_mut().enumerate() {
+        let is_promised = |value: &&String| value.starts_with("%t") || value.starts_with("%i");
+        let forward: Vec<String> = values.iter().filter(is_promised).cloned().collect();
+        values.retain(|value| !is_promised(&value));
+        for value in forward {
+            if value.starts_with("%i") || random.below(2) == 0 {
+                let name = value.replace('%', "%p.");
+                let _ = writeln!(out, "  {name} = promise {value} : f32{}", SHAPES[shape]);
+                values.push(name);
+            }
+        }
+    }
 }
 
 fn elementwise(random: &mut Random, values: &[String], shape: &str) -> String {
@@ -169,10 +191,11 @@ impl Memory {
     }
 }
 
-/// The plan of a generated graph computes what its simplified graph says.
-fn check_generated(seed: u64, count: usize) {
+/// The plan of a generated graph computes what its simplified graph says, however promises are kept. The number of
+/// tensors that are computed again.
+fn check_generated(seed: u64, count: usize, strategy: Strategy) -> usize {
     let graph = parsed_pruned(&generate(seed, count));
-    let request = Request { dims: sizes(&[("S", 160)]), ..Request::default() };
+    let request = Request { dims: sizes(&[("S", 160)]), strategy, ..Request::default() };
     let plan = bind(&graph, &request).unwrap();
     verify_plan(&plan).unwrap();
     assert_eq!(bind(&graph, &request).unwrap(), plan, "seed {seed}: two plans");
@@ -185,12 +208,13 @@ fn check_generated(seed: u64, count: usize) {
     plan.prepare.iter().chain(&plan.steps).for_each(|step| memory.run(&plan, step));
     let sliced = slice::slice(&graph, &request).unwrap();
     let concrete = concretise::concretise(&sliced, &request.dims).unwrap();
-    let simplified = simplify::simplify(&keep::keep(&concrete, request.strategy).unwrap()).unwrap();
+    let simplified = simplify::simplify(&keep::deliver(&concrete).unwrap().graph).unwrap().graph;
     let given = |name: &str| (name.starts_with('i') || matches!(name, "w" | "v")).then(|| source(name));
     let expected = evaluate(&simplified, &given);
     for (result, (name, id)) in simplified.results.iter().zip(&plan.results) {
         assert_eq!(memory.read(&plan, *id), expected[&result.value], "seed {seed}: {name}");
     }
+    check_replays(&plan)
 }
 
 /// Generated graphs hold dead nodes, which the verifier refuses.
@@ -202,7 +226,10 @@ fn parsed_pruned(body: &str) -> Graph {
 
 #[test]
 fn generated_plans_compute_their_graphs() {
-    (1..=400).for_each(|seed| check_generated(seed, 5 + (seed as usize * 7) % 90));
+    let run = |strategy| (1..=400).map(move |seed| check_generated(seed, 5 + (seed as usize * 7) % 90, strategy)).sum();
+    let (stored, recomputed): (usize, usize) = (run(Strategy::Store), run(Strategy::Recompute));
+    assert_eq!(stored, 0);
+    assert!(recomputed > 1000, "{recomputed} tensors were computed again");
 }
 
 #[test]
@@ -211,7 +238,7 @@ fn large_graphs_are_bound_in_time_that_grows_with_their_size() {
     assert!(graph.len() > 4000, "{}", graph.len());
     let dims: Bindings = sizes(&[("S", 3)]);
     let started = std::time::Instant::now();
-    bind(&graph, &Request { dims, ..Request::default() }).unwrap();
+    bind(&graph, &Request { dims, strategy: Strategy::Recompute, ..Request::default() }).unwrap();
     // Unoptimised and on a loaded machine; what is quadratic in the number of nodes takes many times longer.
     assert!(started.elapsed().as_secs_f64() < 10.0, "{:?}", started.elapsed());
 }

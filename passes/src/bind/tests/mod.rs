@@ -4,7 +4,9 @@ mod generated;
 mod requests;
 mod steps;
 
-use lrpc_ir::plan::Plan;
+use std::collections::BTreeMap;
+
+use lrpc_ir::plan::{BufferId, Place, Plan};
 use lrpc_ir::{Bindings, Graph, text, verify::verify};
 
 use super::{Request, bind, print_plan, verify_plan};
@@ -76,9 +78,48 @@ fn check_diagnostic(graph: &str, request: &Request, expected: &str) {
     assert_eq!(bind(&parsed(graph), request).unwrap_err().to_string(), expected);
 }
 
+/// No forward tensor that is computed again lives between its last forward use and its replay. The number of tensors
+/// that are computed again.
+#[track_caller]
+fn check_replays(plan: &Plan) -> usize {
+    let root = |id: BufferId| match plan.buffer(id).place {
+        Place::Alias(root) => root,
+        _ => id,
+    };
+    let written = |id: BufferId| plan.steps.iter().position(|step| step.outputs.contains(&id));
+    let last_read = |id: BufferId| plan.steps.iter().rposition(|step| step.inputs.iter().any(|&read| root(read) == id));
+    let freed = |id: BufferId| plan.steps.iter().position(|step| step.frees.contains(&id));
+    let overwritten = |id: BufferId, at: usize| {
+        let place = &plan.buffer(id).place;
+        plan.steps[at].outputs.iter().any(|&output| plan.buffer(output).place == *place)
+    };
+    let by_name: BTreeMap<&str, BufferId> = (0..plan.buffers.len())
+        .map(|at| (plan.buffers[at].name.as_str(), BufferId(at as u32)))
+        .filter(|(_, id)| written(*id).is_some())
+        .collect();
+    let mut count = 0;
+    for (name, &copy) in &by_name {
+        let Some(original) = name.strip_prefix("replay.") else { continue };
+        count += 1;
+        let Some(&original) = by_name.get(original) else { continue };
+        let (written, used) = (written(copy).unwrap(), last_read(original).or(written(original)).unwrap());
+        assert!(used < written, "%{name} is computed at step {written}, its original is used at {used}");
+        assert!(freed(original) == Some(used) || overwritten(original, used), "%{name}: its original lives on");
+    }
+    count
+}
+
 #[test]
 fn a_small_graph_is_bound() {
     check_plan("tiny", TINY, &tiny_request());
+}
+
+#[test]
+fn what_automatic_differentiation_does_not_save_is_computed_again() {
+    let strategy = super::Strategy::Recompute;
+    let plan = check_plan("tiny_recompute", TINY, &Request { strategy, ..tiny_request() });
+    // The result of the convolution: the activation saves its own result, and the convolution its operand.
+    assert_eq!(check_replays(&plan), 1);
 }
 
 #[test]

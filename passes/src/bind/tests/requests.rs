@@ -78,7 +78,7 @@ fn slips_of_the_pen_are_found() {
     check_diagnostic(
         TINY,
         &Request { strategy: Strategy::Balanced, ..tiny_request() },
-        "promises cannot be kept by `balanced`; keep them with --keep store",
+        "promises cannot be kept by `balanced`; keep them with --keep store or --keep recompute",
     );
 }
 
