@@ -156,6 +156,7 @@ pub struct Subject<'a> {
 
 /// The composites that come with the program, as (name, TOML).
 pub const COMPOSITES: &[(&str, &str)] = &[
+    ("attnlrp", include_str!("../../composites/attnlrp.toml")),
     ("epsilon", include_str!("../../composites/epsilon.toml")),
     ("epsilon-alpha2-beta1", include_str!("../../composites/epsilon-alpha2-beta1.toml")),
     ("epsilon-gamma-box", include_str!("../../composites/epsilon-gamma-box.toml")),
