@@ -88,6 +88,42 @@ pub fn weighing(graph: &Graph, softmax: NodeId) -> Option<(NodeId, usize)> {
     None
 }
 
+/// The operand of a product that a softmax's shares are: the counterpart of [`weighing`], from the product back. `None` where
+/// neither operand, or each, is such.
+pub fn shares_slot(graph: &Graph, product: NodeId) -> Option<usize> {
+    let from_softmax = |slot: usize| {
+        let mut open: Vec<Value> = graph.operand(product, slot).into_iter().collect();
+        let mut seen = Vec::new();
+        while let Some(value) = open.pop() {
+            if is_softmax(graph, value.node) {
+                // One softmax may weigh in several places, of which `weighing` names one.
+                return true;
+            }
+            if seen.contains(&value) || seen.len() > WINDOW {
+                continue;
+            }
+            seen.push(value);
+            open.extend(shares_before(graph, value));
+        }
+        false
+    };
+    match [from_softmax(0), from_softmax(1)] {
+        [true, false] => Some(0),
+        [false, true] => Some(1),
+        _ => None,
+    }
+}
+
+/// The operands that `value` has its shares from, if it only passes shares on.
+fn shares_before(graph: &Graph, value: Value) -> Vec<Value> {
+    let operands = graph.operands(value.node);
+    let passes = |slot: usize| {
+        let shares = operands[slot];
+        matches!(use_of(graph, value.node, slot, shares), Use::Passes)
+    };
+    (0..operands.len()).filter(|&slot| passes(slot)).map(|slot| operands[slot]).collect()
+}
+
 /// What an operation makes of shares.
 enum Use {
     /// It weighs other activations by them.

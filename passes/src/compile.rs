@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 
 use lrpc_ir::graph::{Graph, GraphResult, Value};
-use lrpc_ir::ops::{Linear, Normalize, Op};
-use lrpc_ir::{Diagnostic, DiagnosticKind, Diagnostics};
+use lrpc_ir::ops::{Linear, Op};
+use lrpc_ir::{Diagnostic, Diagnostics};
 
+use crate::attention;
 use crate::canonicalise;
 use crate::embedding::embeddings;
 use crate::manager::{self, Context, PassDef, Patch, Refusal};
@@ -160,23 +161,12 @@ fn targets_of(graph: &Graph, texts: &[String]) -> Result<Vec<Target>, Diagnostic
 fn default_composite(graph: &Graph) -> Result<(Composite, String), Diagnostics> {
     let any = |test: &dyn Fn(&Op) -> bool| graph.order().iter().any(|&node| test(&graph.node(node).op));
     let convolves = any(&|op| matches!(op, Op::Linear(Linear::Conv(_) | Linear::ConvTranspose(_))));
-    let attends = any(&|op| matches!(op, Op::Normalize(Normalize::Softmax { .. })))
-        && graph.order().iter().any(|&node| is_product_of_activations(graph, node));
-    if attends {
-        let composite = Composite::named("attnlrp").map_err(|_| {
-            Diagnostic::new("the model attends, and the composite for that, `attnlrp`, is not there")
-                .of_kind(DiagnosticKind::NoRule)
-                .help("name another composite with --rules")
-        })?;
-        return Ok((composite, "attnlrp: a softmax weighs a product of activations".into()));
+    if attention::attentions(graph).iter().any(|attention| attention.scores.is_some()) {
+        let why = "attnlrp: the model weighs activations by a softmax of their products";
+        return Ok((Composite::named("attnlrp")?, why.into()));
     }
     if convolves {
         return Ok((Composite::named("epsilon-plus-flat")?, "epsilon-plus-flat: the model convolves".into()));
     }
     Ok((Composite::named("epsilon")?, "epsilon: the model neither attends nor convolves".into()))
-}
-
-fn is_product_of_activations(graph: &Graph, node: lrpc_ir::NodeId) -> bool {
-    let mut factors = graph.operands(node).into_iter().take(2);
-    matches!(graph.node(node).op, Op::Linear(Linear::Dot(_))) && factors.all(|factor| !graph.is_constant(factor))
 }

@@ -2,7 +2,6 @@
 
 use lrpc_passes::relevance::site::Carrier;
 use lrpc_twins::normalize::{Affine, Norm, attention_softmax, norm_epsilon as twin};
-use lrpc_twins::share::{sign, stabilise};
 use ndarray::{Array1, ArrayD, Ix1};
 
 use crate::check::{Count, Expected, Site};
@@ -53,35 +52,81 @@ pub fn norm_epsilon() {
     count.suffices(CASES as usize);
 }
 
-/// `y = x/σ·w`: with 1/σ held every element keeps its own relevance but for the stabiliser.
+/// `y = x/σ·w`: with 1/σ held every element keeps its own relevance.
 #[test]
 fn norm_epsilon_without_mean() {
     let mut count = Count::default();
     for seed in 0..CASES {
         let random = &mut Random::new(seed);
-        let (rows, length) = (random.within(1, 3), random.within(1, 5));
-        let x = random.tensor(&[rows, length], Style::Fine);
-        let gain: Array1<f64> = random.tensor(&[length], Style::Fine).into_dimensionality().unwrap();
-        let eps = random.pick(&[0.0, 1e-6, 1e-2]);
-        let affine = Affine { gain: gain.clone(), bias: Array1::zeros(length), epsilon: 1e-3 };
-        let mut site = site("rms_norm %x, @w {axis=1", &x, &affine, &[length], eps);
-        site.header = site.header.split("\nweight @b").next().unwrap().into();
-        site.check(random, &mut count, |r| {
-            let (mut to_x, mut stabiliser) = (ArrayD::zeros(x.raw_dim()), 0.0);
-            for row in 0..rows {
-                let square: f64 = (0..length).map(|k| x[[row, k]].powi(2)).sum::<f64>() / length as f64;
-                for k in 0..length {
-                    let y = x[[row, k]] / (square + 1e-3).sqrt() * gain[k];
-                    let denominator = stabilise(y, eps);
-                    let q = if denominator == 0.0 { 0.0 } else { r[[row, k]] / denominator };
-                    to_x[[row, k]] = y * q;
-                    stabiliser += if denominator == 0.0 { r[[row, k]] } else { eps * sign(y) * q };
-                }
-            }
-            Expected { relevance: vec![to_x], bias: 0.0, stabiliser }
-        });
+        let site = root_mean_square("NormEpsilon", random);
+        let twin = |r: &ArrayD<f64>| Expected { relevance: vec![r.clone()], bias: 0.0, stabiliser: 0.0 };
+        site.check(random, &mut count, twin);
+        site.check_carried(random, &mut count, Carrier::Coefficient, twin);
+    }
+    count.suffices(2 * CASES as usize);
+}
+
+fn root_mean_square(rule: &'static str, random: &mut Random) -> Site {
+    let (rows, length) = (random.within(1, 3), random.within(1, 5));
+    let x = random.tensor(&[rows, length], Style::Fine);
+    let gain: Array1<f64> = random.tensor(&[length], Style::Fine).into_dimensionality().unwrap();
+    let affine = Affine { gain, bias: Array1::zeros(length), epsilon: 1e-3 };
+    let mut site = site("rms_norm %x, @w {axis=1", &x, &affine, &[length], 0.0);
+    site.header = site.header.split("\nweight @b").next().unwrap().into();
+    (site.rule, site.with) = (rule, String::new());
+    site
+}
+
+#[test]
+pub fn norm_identity() {
+    let mut count = Count::default();
+    for seed in 0..CASES {
+        let random = &mut Random::new(seed);
+        let site = if seed % 2 == 0 {
+            root_mean_square("NormIdentity", random)
+        } else {
+            let x = random.tensor(&[2, 4], Style::Fine);
+            let mut parameter = || random.tensor(&[4], Style::Fine).into_dimensionality::<Ix1>().unwrap();
+            let affine = Affine { gain: parameter(), bias: parameter(), epsilon: 1e-3 };
+            let site = site("layer_norm %x, @w, @b {axis=1", &x, &affine, &[4], 0.0);
+            Site { rule: "NormIdentity", with: String::new(), ..site }
+        };
+        let twin = |r: &ArrayD<f64>| Expected {
+            relevance: vec![lrpc_twins::normalize::norm_identity(r)],
+            bias: 0.0,
+            stabiliser: 0.0,
+        };
+        site.check(random, &mut count, twin);
     }
     count.suffices(CASES as usize);
+}
+
+#[test]
+pub fn stop() {
+    let mut count = Count::default();
+    for seed in 0..CASES {
+        let random = &mut Random::new(seed);
+        let shape = vec![random.within(1, 3), random.within(2, 5)];
+        let x = random.tensor(&shape, Style::Fine);
+        let op = random.pick(&["softmax %x {axis=1}", "tanh %x"]);
+        let site = Site {
+            rule: "Stop",
+            with: String::new(),
+            header: format!("input %x : f32{shape:?}"),
+            forward: format!("%y = {op} : f32{shape:?} from \"/site\""),
+            shape: shape.clone(),
+            explained: vec!["x"],
+            tensors: Tensors::from([("x".to_string(), x.clone())]),
+        };
+        for carrier in [Carrier::Relevance, Carrier::Coefficient] {
+            site.check_carried(random, &mut count, carrier, |r| Expected {
+                relevance: vec![lrpc_twins::share::stop(r)],
+                bias: 0.0,
+                stabiliser: 0.0,
+            });
+        }
+    }
+    count.suffices(2 * CASES as usize);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Products of two activations: half and bounded gate.
+//! Products of two activations: half, gates, and values weighed by attention.
 
 use lrpc_passes::relevance::site::Carrier;
 use lrpc_twins::product;
@@ -138,4 +138,101 @@ pub fn bounded_gate() {
         site.check_carried(random, &mut count, Carrier::Coefficient, twin);
     }
     count.suffices(2 * CASES as usize);
+}
+
+/// Nested products of k factors, however bracketed, give each factor one share of k.
+#[test]
+fn half_of_chains() {
+    let mut count = Count::default();
+    let chains: [(&[&str], usize); 4] = [
+        (&["%p = mul %a, %b", "%y = mul %p, %c"], 3),
+        (&["%p = mul %b, %c", "%y = mul %a, %p"], 3),
+        (&["%p = mul %a, %b", "%q = mul %c, %d", "%y = mul %p, %q"], 4),
+        (&["%p = mul %a, %b", "%q = mul %p, %c", "%y = mul %q, %d"], 4),
+    ];
+    let place = |line: &str| if line.starts_with("%y") { "/site" } else { "/inner" };
+    for seed in 0..CASES {
+        let random = &mut Random::new(seed);
+        let (lines, factors) = random.pick(&chains);
+        let names = &["a", "b", "c", "d"][..factors];
+        let tensors: Tensors =
+            names.iter().map(|name| (name.to_string(), random.tensor(&[2, 3], Style::Fine))).collect();
+        let site = Site {
+            rule: "Half",
+            with: String::new(),
+            header: names.iter().map(|name| format!("input %{name} : f32[2, 3]\n")).collect(),
+            forward: lines.iter().map(|line| format!("{line} : f32[2, 3] from \"{}\"\n", place(line))).collect(),
+            shape: vec![2, 3],
+            explained: names.to_vec(),
+            tensors,
+        };
+        for carrier in [Carrier::Relevance, Carrier::Coefficient] {
+            site.check_carried(random, &mut count, carrier, |r| Expected {
+                relevance: product::half(factors, r),
+                bias: 0.0,
+                stabiliser: 0.0,
+            });
+        }
+    }
+    count.suffices(2 * CASES as usize);
+}
+
+#[test]
+pub fn gate() {
+    let mut count = Count::default();
+    for seed in 0..CASES {
+        let random = &mut Random::new(seed);
+        let shape = [random.within(1, 3), random.within(1, 4)];
+        let (u, v) = (random.tensor(&shape, Style::Fine), random.tensor(&shape, Style::Fine));
+        let act = random.pick(&["swish %u", "gelu %u", "relu %u", "tanh %u"]);
+        let operands = if random.one_in(2) { "%open, %v" } else { "%v, %open" };
+        let site = Site {
+            rule: "Gate",
+            with: String::new(),
+            header: format!("input %u : f32{shape:?}\ninput %v : f32{shape:?}"),
+            forward: format!(
+                "%open = {act} : f32{shape:?} from \"/act\"\n%y = mul {operands} : f32{shape:?} from \"/site\""
+            ),
+            shape: shape.to_vec(),
+            explained: vec!["v", "u"],
+            tensors: Tensors::from([("u".to_string(), u), ("v".to_string(), v)]),
+        };
+        let twin = |r: &ArrayD<f64>| Expected { relevance: product::gate(2, 0, r), bias: 0.0, stabiliser: 0.0 };
+        site.check(random, &mut count, twin);
+        site.check_carried(random, &mut count, Carrier::Coefficient, twin);
+    }
+    count.suffices(CASES as usize);
+}
+
+/// Attention over one head, its weights constant: the values are the input of a linear map with the weights as matrix.
+#[test]
+pub fn value_path() {
+    let mut count = Count::default();
+    for seed in 0..CASES {
+        let random = &mut Random::new(seed);
+        let (rows, inner, columns) = (random.within(1, 4), random.within(2, 5), random.within(1, 4));
+        let (q, v) = (random.tensor(&[rows, inner], Style::Fine), random.tensor(&[inner, columns], Style::Fine));
+        let eps = random.pick(&[0.0, 1e-6, 1e-2]);
+        let site = Site {
+            rule: "ValuePath",
+            with: format!("eps = {eps:?}"),
+            header: format!("input %q : f32[{rows}, {inner}]\ninput %v : f32[{inner}, {columns}]"),
+            forward: format!(
+                "%a = softmax %q {{axis=1}} : f32[{rows}, {inner}] from \"/softmax\"\n\
+                 %y = dot %a, %v {{contract=1x0}} : f32[{rows}, {columns}] from \"/site\""
+            ),
+            shape: vec![rows, columns],
+            explained: vec!["v", "q"],
+            tensors: Tensors::from([("q".to_string(), q.clone()), ("v".to_string(), v.clone())]),
+        };
+        let weights = lrpc_twins::normalize::softmax(&q, 1).into_dimensionality::<Ix2>().unwrap();
+        let values = v.clone().into_dimensionality::<Ix2>().unwrap();
+        site.check(random, &mut count, |r| {
+            let r = r.clone().into_dimensionality::<Ix2>().unwrap();
+            let (to_v, lost) = product::value_path(&weights, &values, &r, eps);
+            let relevance = vec![to_v.into_dyn(), ArrayD::zeros(q.raw_dim())];
+            Expected { relevance, bias: 0.0, stabiliser: lost }
+        });
+    }
+    count.suffices(CASES as usize);
 }

@@ -157,6 +157,7 @@ pub struct Subject<'a> {
 /// The composites that come with the program, as (name, TOML).
 pub const COMPOSITES: &[(&str, &str)] = &[
     ("attnlrp", include_str!("../../composites/attnlrp.toml")),
+    ("cp-lrp", include_str!("../../composites/cp-lrp.toml")),
     ("epsilon", include_str!("../../composites/epsilon.toml")),
     ("epsilon-alpha2-beta1", include_str!("../../composites/epsilon-alpha2-beta1.toml")),
     ("epsilon-gamma-box", include_str!("../../composites/epsilon-gamma-box.toml")),
@@ -166,6 +167,8 @@ pub const COMPOSITES: &[(&str, &str)] = &[
     ("gradient", include_str!("../../composites/gradient.toml")),
     ("input-x-gradient", include_str!("../../composites/input-x-gradient.toml")),
     ("lrp-0", include_str!("../../composites/lrp-0.toml")),
+    ("relp", include_str!("../../composites/relp.toml")),
+    ("vit", include_str!("../../composites/vit.toml")),
 ];
 
 impl Composite {

@@ -17,6 +17,7 @@ use lrpc_ir::graph::{CompositeUse, Graph, GraphResult, LedgerLine, NodeId, Value
 use lrpc_ir::ops::{Binary, Class, Elementwise, Op};
 use lrpc_ir::{Absorbed, Diagnostic, DiagnosticKind, Diagnostics};
 
+use crate::rules::RuleDef;
 use crate::rules::shares::nonnegative_values;
 use builder::{Built, RelevanceBuilder, site_name};
 use composite::{Choice, Composite, Quantity, Subject};
@@ -170,7 +171,33 @@ struct Step {
     output: Value,
     active: Vec<bool>,
     class: Class,
+    factors: [usize; 2],
     choice: Choice,
+}
+
+/// Chains of products of one kind whose factors share relevance evenly, however the chain is bracketed.
+#[derive(Default)]
+struct Chains {
+    /// The number of factors of every product in a chain.
+    factors: HashMap<NodeId, usize>,
+}
+
+impl Chains {
+    /// The number of factors that each operand of `node` stands for. Nodes are visited in forward order.
+    fn visit(&mut self, graph: &Graph, node: NodeId, rule: &RuleDef, active: &[bool]) -> [usize; 2] {
+        let op = &graph.node(node).op;
+        let product = matches!(op, Op::Linear(_) | Op::Elementwise(Elementwise::Binary(Binary::Mul)));
+        if !product || !rule.shares_evenly() || active.iter().filter(|&&operand| operand).count() != 2 {
+            return [1, 1];
+        }
+        let factors = [0, 1].map(|slot| {
+            let before = graph.operand(node, slot).and_then(|operand| roles::private_maker(graph, operand));
+            let chained = before.filter(|&maker| graph.node(maker).op.mnemonic() == op.mnemonic());
+            chained.and_then(|maker| self.factors.get(&maker).copied()).unwrap_or(1)
+        });
+        self.factors.insert(node, factors[0].saturating_add(factors[1]));
+        factors
+    }
 }
 
 impl Walk<'_> {
@@ -213,6 +240,7 @@ impl Walk<'_> {
         }
         let needed: HashSet<NodeId> = graph.post_order(explained.iter().copied()).into_iter().collect();
         let (mut steps, mut survey) = (Vec::new(), Survey::default());
+        let mut chains = Chains::default();
         for &node in self.order.iter().filter(|node| needed.contains(node)) {
             let operands = active::active_operands(graph, node, &active);
             if !operands.contains(&true) {
@@ -247,7 +275,8 @@ impl Walk<'_> {
                     .help("export it as one Softmax"),
                 Ok(Some(choice)) => {
                     record(Ok(choice.rule.name.to_string()));
-                    steps.push(Step { node, output: node.into(), active: operands, class, choice });
+                    let factors = chains.visit(graph, node, choice.rule, &operands);
+                    steps.push(Step { node, output: node.into(), active: operands, class, factors, choice });
                     continue;
                 }
                 Ok(None) => no_rule(&subject, &self.composite.name),
@@ -322,6 +351,7 @@ impl Walk<'_> {
             operands: b.graph().operands(step.node),
             active: step.active,
             class: step.class,
+            factors: step.factors,
             output: step.output,
             arrival,
             parameters: step.choice.parameters,

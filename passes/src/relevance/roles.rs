@@ -1,7 +1,12 @@
 //! The place that an operation has in the network, as composites select by it.
 
 use lrpc_ir::graph::{Graph, NodeId, Value};
-use lrpc_ir::ops::{Binary, Elementwise, Function, Movement, Op, Pool, PoolKind, ReduceKind, Source};
+use lrpc_ir::ops::{
+    Binary, Elementwise, Function, Linear, Movement, Normalize, Op, Pool, PoolKind, ReduceKind, Source,
+};
+
+use crate::attention;
+use crate::pattern::scaled;
 
 /// A role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,11 +21,16 @@ pub enum Role {
     Residual,
     /// A product or quotient in which one operand takes nothing: see [`silent_operand`].
     Gate,
+    /// A product in which one operand alone is activated: see [`activated_operand`].
+    Gated,
+    /// A softmax whose output weighs other activations, and the product in which it does.
+    Attention,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: [Role; 5] = [Role::First, Role::Head, Role::Bias, Role::Residual, Role::Gate];
+    pub const ALL: [Role; 7] =
+        [Role::First, Role::Head, Role::Bias, Role::Residual, Role::Gate, Role::Gated, Role::Attention];
 
     /// The word in composites.
     pub fn name(self) -> &'static str {
@@ -30,6 +40,8 @@ impl Role {
             Role::Bias => "bias",
             Role::Residual => "residual",
             Role::Gate => "gate",
+            Role::Gated => "gated",
+            Role::Attention => "attention",
         }
     }
 
@@ -57,14 +69,71 @@ pub fn roles_of(graph: &Graph, node: NodeId, active: &[bool], explained: &[Value
         Op::Elementwise(Elementwise::Binary(Binary::Add | Binary::Sub)) => {
             roles.push(if actives > 1 { Role::Residual } else { Role::Bias });
         }
-        Op::Elementwise(Elementwise::Binary(Binary::Mul | Binary::Div))
-            if actives > 1 && silent_operand(graph, node).is_some() =>
-        {
-            roles.push(Role::Gate);
+        Op::Elementwise(Elementwise::Binary(Binary::Mul | Binary::Div)) if actives > 1 => {
+            if silent_operand(graph, node).is_some() {
+                roles.push(Role::Gate);
+            } else if activated_operand(graph, node).is_some() {
+                roles.push(Role::Gated);
+            }
+        }
+        Op::Normalize(Normalize::Softmax { .. }) if attention::weighing(graph, node).is_some() => {
+            roles.push(Role::Attention);
         }
         _ => {}
     }
+    let multiplies =
+        matches!(graph.node(node).op, Op::Linear(Linear::Dot(_)) | Op::Elementwise(Elementwise::Binary(Binary::Mul)));
+    if multiplies && actives > 1 && attention::shares_slot(graph, node).is_some() {
+        roles.push(Role::Attention);
+    }
     roles
+}
+
+/// Which operand of a product alone is the output of an activation or comes from a softmax, seen through movement and
+/// constant factors. If both are, the one that a sigmoid or hard-sigmoid made.
+pub fn activated_operand(graph: &Graph, node: NodeId) -> Option<usize> {
+    if graph.node(node).op != Op::Elementwise(Elementwise::Binary(Binary::Mul)) {
+        return None;
+    }
+    let operands = [graph.operand(node, 0)?, graph.operand(node, 1)?];
+    let one_of = |which: [bool; 2]| match which {
+        [true, false] => Some(0),
+        [false, true] => Some(1),
+        _ => None,
+    };
+    let activated = operands.map(|operand| is_activated(graph, operand));
+    match activated {
+        [false, false] => attention::shares_slot(graph, node),
+        [true, true] => one_of(operands.map(|operand| is_bounded_gate(graph, operand))),
+        _ => one_of(activated),
+    }
+}
+
+fn is_activated(graph: &Graph, value: Value) -> bool {
+    let mut value = through_movement(graph, value);
+    while let Some((x, _)) = scaled(graph, value) {
+        value = through_movement(graph, x);
+    }
+    let Op::Elementwise(Elementwise::Unary(unary)) = &graph.node(value.node).op else { return false };
+    matches!(
+        unary.function,
+        Function::Relu
+            | Function::LeakyRelu
+            | Function::Elu
+            | Function::Selu
+            | Function::Celu
+            | Function::ThresholdedRelu
+            | Function::Sigmoid
+            | Function::HardSigmoid
+            | Function::HardSwish
+            | Function::Swish
+            | Function::Mish
+            | Function::Gelu
+            | Function::GeluTanh
+            | Function::Tanh
+            | Function::Softplus
+            | Function::Softsign
+    )
 }
 
 fn is_graph_input(graph: &Graph, value: Value) -> bool {
@@ -82,6 +151,25 @@ fn through_movement(graph: &Graph, mut value: Value) -> Value {
         match graph.operand(value.node, 0) {
             Some(operand) if moves => value = operand,
             _ => return value,
+        }
+    }
+}
+
+/// The node that makes `value`, seen back through movement and casts, if nobody else sees what lies between.
+pub(super) fn private_maker(graph: &Graph, value: Value) -> Option<NodeId> {
+    let mut value = value;
+    loop {
+        if graph.users(value).len() != 1 || graph.results.iter().any(|result| result.value == value) {
+            return None;
+        }
+        let moves = match &graph.node(value.node).op {
+            Op::Movement(Movement::Concat { .. }) => false,
+            Op::Movement(_) | Op::Elementwise(Elementwise::Cast(_)) => true,
+            _ => false,
+        };
+        match graph.operand(value.node, 0) {
+            Some(operand) if moves => value = operand,
+            _ => return Some(value.node),
         }
     }
 }

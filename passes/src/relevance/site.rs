@@ -74,6 +74,8 @@ pub struct Site {
     pub output: Value,
     /// What arrives.
     pub arrival: Arrival,
+    /// For a product, how many factors each of its first two operands stands for: 1, or those of the product that it is.
+    pub factors: [usize; 2],
     /// The rule's parameters, defaults filled in.
     pub parameters: BTreeMap<String, Parameter>,
 }

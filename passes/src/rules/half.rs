@@ -12,7 +12,8 @@ use crate::relevance::site::{Carrier, Flow, Site};
 const DOC: &str = "
 # Formula
 Element-wise: R_a = R_b = R/2. Contraction: s = R / S(2z), R_a = a ⊙ VJP_a(s), R_b = b ⊙ VJP_b(s). As coefficient the
-VJP times ½; for a quotient +½·g/b and +½·g·a/b².
+VJP times ½; for a quotient +½·g/b and +½·g·a/b². An operand that is itself such a product of n factors takes n of k
+shares, so that each of the k factors of a chain receives R/k however the chain is bracketed.
 
 # Conserves?
 Element-wise exactly, a contraction up to the stabiliser's share.
@@ -35,15 +36,17 @@ pub(super) const RULE: RuleDef = RuleDef { name: "Half", doc: DOC, parameters: &
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     match (&site.op, site.arrival.carrier) {
         (Op::Elementwise(_), Carrier::Relevance) => {
-            let half = b.scale(site.arrival.value, 0.5, "part")?;
-            site.flows(b, |_, _| Ok(Flow::Relevance(half)))
+            site.flows(b, |b, slot| Ok(Flow::Relevance(b.scale(site.arrival.value, share(site, slot), "part")?)))
         }
         (Op::Elementwise(Elementwise::Binary(binary)), Carrier::Coefficient) => {
             site.flows(b, |b, slot| Ok(Flow::Times(half_coefficient(b, site, *binary, slot)?)))
         }
         (Op::Linear(_), _) => {
             let s = contraction_signal(b, site)?;
-            site.flows(b, |b, slot| Ok(Flow::Times(adjoint::vjp(b, site, slot, s)?)))
+            site.flows(b, |b, slot| {
+                let back = adjoint::vjp(b, site, slot, s)?;
+                Ok(Flow::Times(b.scale(back, site.factors[slot] as f64, "part")?))
+            })
         }
         (other, _) => Err(Diagnostic::new(format!("Half does not serve `{}`", other.mnemonic()))),
     }
@@ -52,20 +55,29 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
 fn half_coefficient(b: &mut RelevanceBuilder, site: &Site, binary: Binary, slot: usize) -> Built<Value> {
     let back = adjoint::vjp(b, site, slot, site.arrival.value)?;
     // A divisor's derivative has the opposite sign of its share.
-    let factor = if binary == Binary::Div && slot == 1 { -0.5 } else { 0.5 };
-    b.scale(back, factor, "part")
+    let sign = if binary == Binary::Div && slot == 1 { -1.0 } else { 1.0 };
+    b.scale(back, sign * share(site, slot), "part")
 }
 
-/// `R / S(2z)`, or `g/2`.
+/// The part of all factors that an operand stands for.
+fn share(site: &Site, slot: usize) -> f64 {
+    site.factors[slot] as f64 / count(site)
+}
+
+fn count(site: &Site) -> f64 {
+    (site.factors[0] + site.factors[1]) as f64
+}
+
+/// `R / S(k·z)`, or `g/k`, for `k` factors.
 fn contraction_signal(b: &mut RelevanceBuilder, site: &Site) -> Built<Value> {
     let eps = site.number("eps")?;
     if site.arrival.carrier == Carrier::Coefficient && eps == 0.0 {
-        return b.scale(site.arrival.value, 0.5, "s");
+        return b.scale(site.arrival.value, 1.0 / count(site), "s");
     }
     let relevance = site.relevance(b)?;
     let z = b.activation(site.output)?;
-    let twice = b.scale(z, 2.0, "z")?;
-    b.quotient(relevance, twice, eps, "s")
+    let multiple = b.scale(z, count(site), "z")?;
+    b.quotient(relevance, multiple, eps, "s")
 }
 
 #[cfg(test)]
@@ -99,6 +111,25 @@ mod tests {
         input %z : f32[N, 4, 5]
         forward
           %y = dot %x, %z {batch=0x0, contract=2x1} : f32[N, 3, 5] from "/matmul"
+        result "output/y" = %y
+        "#,
+        );
+    }
+
+    #[test]
+    fn half_of_a_chain() {
+        check_rule(
+            "half_of_a_chain",
+            "Half",
+            "",
+            r#"
+        input %x : f32[N, 3]
+        input %z : f32[N, 3]
+        input %u : f32[N, 1]
+        forward
+          %xz = mul %x, %z : f32[N, 3] from "/mul"
+          %wide = broadcast %u : f32[N, 3] from "/wide"
+          %y = mul %wide, %xz : f32[N, 3] from "/mul2"
         result "output/y" = %y
         "#,
         );

@@ -9,13 +9,17 @@ mod bounded_gate;
 mod epsilon;
 mod flat;
 mod gamma;
+mod gate;
 mod gradient;
 mod half;
 mod identity;
 mod movement;
 mod norm_epsilon;
+mod norm_identity;
 pub(crate) mod shares;
 mod signed_ratio;
+mod stop;
+mod value_path;
 mod w_square;
 mod winner;
 mod z_box;
@@ -53,6 +57,13 @@ pub struct RuleDef {
     pub emit: fn(&mut RelevanceBuilder, &Site) -> Result<Vec<Flow>, Diagnostic>,
 }
 
+impl RuleDef {
+    /// Whether the rule gives every factor of a product the same share, so that nested products are one product of many.
+    pub fn shares_evenly(&self) -> bool {
+        self.name == half::RULE.name
+    }
+}
+
 /// Every rule, by name.
 pub const RULES: &[RuleDef] = &[
     absolute_ratio::RULE,
@@ -62,12 +73,16 @@ pub const RULES: &[RuleDef] = &[
     epsilon::RULE,
     flat::RULE,
     gamma::RULE,
+    gate::RULE,
     gradient::RULE,
     half::RULE,
     identity::RULE,
     movement::RULE,
     norm_epsilon::RULE,
+    norm_identity::RULE,
     signed_ratio::RULE,
+    stop::RULE,
+    value_path::RULE,
     w_square::RULE,
     winner::RULE,
     z_box::RULE,

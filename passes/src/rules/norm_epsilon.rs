@@ -6,14 +6,15 @@ use lrpc_ir::{Absorbed, Diagnostic, DiagnosticKind};
 use super::{EPS, RuleDef};
 use crate::adjoint::normalize::{Statistics, centre, parameter};
 use crate::relevance::builder::{Built, RelevanceBuilder};
-use crate::relevance::site::{Flow, Site};
+use crate::relevance::site::{Carrier, Flow, Site};
 
 const DOC: &str = "
 # Formula
-With 1/σ = r held: q = R / S(y), u = q·w·r, R_x = x ⊙ (u − mean(u)); for RMS norm without the mean.
+With 1/σ = r held: q = R / S(y), u = q·w·r, R_x = x ⊙ (u − mean(u)). RMS norm has neither mean nor bias and scales every
+element by itself: R_x = R, as coefficient g·w·r.
 
 # Conserves?
-Up to the bias' share Σ b·q and the stabiliser's; both are in the ledger.
+RMS norm exactly; else up to the bias' share Σ b·q and the stabiliser's; both are in the ledger.
 
 # Use when
 Layer, instance, group and RMS norm.
@@ -40,8 +41,12 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
             Diagnostic::new("a computed scale or bias of a normalisation has no rule").of_kind(DiagnosticKind::NoRule)
         );
     }
-    let q = site.signal(b, site.number("eps")?)?;
-    if let (Some(&bias), false) = (site.operands.get(2), matches!(op, Normalize::RmsNorm { .. })) {
+    let by_itself = matches!(op, Normalize::RmsNorm { .. });
+    if by_itself && site.arrival.carrier == Carrier::Relevance {
+        return site.flows(b, |_, _| Ok(Flow::Relevance(site.arrival.value)));
+    }
+    let q = if by_itself { site.arrival.value } else { site.signal(b, site.number("eps")?)? };
+    if let (Some(&bias), false) = (site.operands.get(2), by_itself) {
         let shape = b.ty(site.operands[0]).shape;
         let bias = parameter(b, op, bias, &shape)?;
         let share = b.mul(bias, q, "b")?;
@@ -70,6 +75,22 @@ mod tests {
         weight @b : f32[2]
         forward
           %y = group_norm %x, @s, @b {groups=2, eps=1e-5} : f32[N, 2, 4, 4] from "/norm"
+        result "output/y" = %y
+        "#,
+        );
+    }
+
+    #[test]
+    fn norm_epsilon_rms() {
+        check_rule(
+            "norm_epsilon_rms",
+            "NormEpsilon",
+            "",
+            r#"
+        input %x : f32[N, 4]
+        weight @w : f32[4]
+        forward
+          %y = rms_norm %x, @w {axis=1, eps=1e-5} : f32[N, 4] from "/norm"
         result "output/y" = %y
         "#,
         );

@@ -120,6 +120,11 @@ pub fn norm_epsilon(x: &ArrayD<f64>, norm: &Norm, affine: &Affine, relevance: &A
     shared
 }
 
+/// `NormIdentity` (DynamicLRP): the relevance itself, whatever the statistics.
+pub fn norm_identity(relevance: &ArrayD<f64>) -> ArrayD<f64> {
+    relevance.clone()
+}
+
 /// The affine map of a batch norm at inference, per channel: `y = x · scale + shift`.
 pub fn batch_norm_affine(
     gain: &Array1<f64>,

@@ -1,7 +1,8 @@
 //! Products of activations, element by element, all factors already broadcast to the output's shape.
 
 use crate::additive::{Split, absolute_ratio};
-use ndarray::ArrayD;
+use crate::share::{sign, stabilise};
+use ndarray::{Array2, ArrayD};
 
 /// `Half` (uniform): each of the k factors gets `R / k` (AttnLRP; k = 2 there).
 pub fn half(factors: usize, relevance: &ArrayD<f64>) -> Vec<ArrayD<f64>> {
@@ -28,6 +29,27 @@ pub fn half_coefficients(factors: &[ArrayD<f64>], coefficient: &ArrayD<f64>) -> 
             others.fold(coefficient / factors.len() as f64, |product, (_, factor)| product * factor)
         })
         .collect()
+}
+
+/// `ValuePath` (CP-LRP, Ali et al. 2022): with the attention weights `a` constant, `y_ic = Σ_j a_ij v_jc` is linear in `v`:
+/// `R_jc = Σ_i a_ij v_jc / S(y_ic) · R_ic`. Also what the stabiliser absorbs.
+pub fn value_path(a: &Array2<f64>, v: &Array2<f64>, relevance: &Array2<f64>, epsilon: f64) -> (Array2<f64>, f64) {
+    let (mut to_v, mut lost) = (Array2::zeros(v.dim()), 0.0);
+    for i in 0..a.nrows() {
+        for c in 0..v.ncols() {
+            let y: f64 = (0..a.ncols()).map(|j| a[[i, j]] * v[[j, c]]).sum();
+            let denominator = stabilise(y, epsilon);
+            if denominator == 0.0 {
+                lost += relevance[[i, c]];
+                continue;
+            }
+            lost += epsilon * sign(y) / denominator * relevance[[i, c]];
+            for j in 0..a.ncols() {
+                to_v[[j, c]] += a[[i, j]] * v[[j, c]] / denominator * relevance[[i, c]];
+            }
+        }
+    }
+    (to_v, lost)
 }
 
 #[cfg(test)]

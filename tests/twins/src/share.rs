@@ -1,6 +1,6 @@
 //! The stabiliser, and the one thing that all rules do: split relevance among contributions in proportion.
 
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, ArrayD};
 
 /// Sign with `sg(0) = +1`.
 pub fn sign(z: f64) -> f64 {
@@ -65,6 +65,11 @@ pub fn share(contributions: &Array2<f64>, bias: &Array1<f64>, relevance: &Array1
         shared.stabiliser += epsilon * sign(sum) / denominator * relevance[j];
     }
     shared
+}
+
+/// `Stop` (Ali et al. 2022, on attention weights): nothing goes on, all is absorbed.
+pub fn stop(relevance: &ArrayD<f64>) -> ArrayD<f64> {
+    ArrayD::zeros(relevance.raw_dim())
 }
 
 #[cfg(test)]
