@@ -178,7 +178,7 @@ fn relevance_is_the_gradient_of_the_modified_function() {
                 let expected = if name == "relp" { gradient } else { &gradient * &x };
                 let expected = expected.into_dyn();
                 assert!(largest(&expected) > 0.0, "{what}");
-                assert_close(found.relevance("x"), &expected, 1e-7 * largest(&expected), &what);
+                assert_close(found.relevance("x"), &expected, 1e-9 * largest(&expected), &what);
             }
         }
     }
