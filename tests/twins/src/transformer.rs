@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::{Array2, ArrayD, Axis, Ix2, concatenate, s};
+use ndarray::{Array2, ArrayD, Axis, s};
 
 use crate::elementwise::{gelu, silu};
 
@@ -92,10 +92,12 @@ struct Network<'a> {
 }
 
 impl Network<'_> {
+    /// A vector is a row.
     fn weight(&self, name: &str) -> Array2<f64> {
-        let array = self.weights[name].clone();
-        let array = if array.ndim() == 1 { array.insert_axis(Axis(0)) } else { array };
-        array.into_dimensionality::<Ix2>().unwrap_or_else(|error| panic!("{name}: {error}"))
+        let array = &self.weights[name];
+        let columns = array.shape().last().copied().unwrap_or(1);
+        let values: Vec<f64> = array.iter().copied().collect();
+        Array2::from_shape_fn((values.len() / columns, columns), |(row, column)| values[row * columns + column])
     }
 
     fn linear(&self, x: &Pair, weight: &str, bias: &str) -> Pair {
@@ -137,7 +139,10 @@ impl Network<'_> {
             shares.halved(&v, |shares, v| shares.dot(v))
         });
         let join = |a: &Array2<f64>, b: &Array2<f64>| {
-            concatenate(Axis(1), &[a.view(), b.view()]).unwrap_or_else(|error| panic!("{error}"))
+            let mut joined = Array2::zeros((a.nrows(), 2 * width));
+            joined.slice_mut(s![.., ..width]).assign(a);
+            joined.slice_mut(s![.., width..]).assign(b);
+            joined
         };
         let joined = Pair { now: join(&heads[0].now, &heads[1].now), then: join(&heads[0].then, &heads[1].then) };
         self.linear(&joined, &format!("wo{b}"), &format!("bo{b}"))
