@@ -6,6 +6,7 @@ use lrpc_passes::relevance::composite::Composite;
 use crate::check::{assert_close, assert_closes, largest};
 use crate::funnel::{Explanation, explain, run};
 use crate::generated::{Kind, network};
+use crate::transformers::{decoder, forms};
 
 const COMPOSITES: [&str; 7] = [
     "epsilon",
@@ -30,6 +31,29 @@ fn every_line_of_the_ledger_closes() {
                 for line in &outcome.ledger {
                     let what = format!("{name}, seed {seed}, {precision:?}\n{}", network.body);
                     assert_closes(line, tolerance, &what);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_line_of_the_ledger_closes_on_decoders() {
+    for (seed, form) in (0..).zip(forms()) {
+        for mask in [f64::NEG_INFINITY, f64::from(-3.4e38f32)] {
+            let network = decoder(form, mask, seed);
+            for name in ["epsilon", "attnlrp", "cp-lrp", "relp", "vit"] {
+                let graph = explain(&network.body, &Explanation::of(Composite::named(name).unwrap(), &["x"]));
+                for (precision, tolerance) in [(Precision::F64, 1e-11), (Precision::F32, 1e-5)] {
+                    let what = format!("{name}, seed {seed}, mask {mask}, {precision:?}\n{}", network.body);
+                    let outcome = run(&graph, &network.tensors, precision);
+                    for (result, values) in &outcome.results {
+                        assert!(values.iter().all(|value| value.is_finite()), "{result}: {what}");
+                    }
+                    assert!(outcome.ledger.len() > 3, "{what}");
+                    for line in &outcome.ledger {
+                        assert_closes(line, tolerance, &what);
+                    }
                 }
             }
         }

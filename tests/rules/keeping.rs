@@ -12,6 +12,7 @@ use ndarray::ArrayD;
 
 use crate::funnel::{Explanation, Outcome, explain, run, run_kept};
 use crate::generated::{Kind, network};
+use crate::transformers::{decoder, forms};
 
 fn bits(values: &ArrayD<f64>) -> Vec<u64> {
     values.iter().map(|value| value.to_bits()).collect()
@@ -96,6 +97,50 @@ fn recomputing_gives_the_bits_of_storing_in_double_precision() {
         let stored = run(&graph, &network.tensors, Precision::F64);
         let recomputed = run_kept(&graph, &network.tensors, Precision::F64, Strategy::Recompute);
         assert_same_bits(&stored, &recomputed, &format!("seed {seed}"));
+    }
+}
+
+#[test]
+fn recomputing_a_decoder_gives_the_bits_of_storing() {
+    let mut replays = 0;
+    for (seed, form) in (0..).zip(forms()) {
+        for mask in [f64::NEG_INFINITY, f64::from(-3.4e38f32)] {
+            let network = decoder(form, mask, seed);
+            for name in ["epsilon", "attnlrp", "cp-lrp", "relp", "vit"] {
+                let graph = explain(&network.body, &Explanation::of(Composite::named(name).unwrap(), &["x"]));
+                let what = format!("{name}, seed {seed}, mask {mask}, {form:?}");
+                for precision in [Precision::F64, Precision::F32] {
+                    let stored = run(&graph, &network.tensors, precision);
+                    assert!(stored.results.values().flatten().all(|value| value.is_finite()), "{what}");
+                    assert_same_bits(
+                        &stored,
+                        &run_kept(&graph, &network.tensors, precision, Strategy::Recompute),
+                        &what,
+                    );
+                }
+                replays += check_replays(&bind::bind(&graph, &request(Strategy::Recompute)).unwrap());
+            }
+        }
+    }
+    assert!(replays > 400, "only {replays} tensors were computed again");
+}
+
+#[test]
+fn attnlrp_and_the_gradient_share_one_forward_region() {
+    for (seed, form) in (0..).zip(forms()) {
+        let network = decoder(form, f64::NEG_INFINITY, seed);
+        let together = several(&network.body, &["attnlrp", "gradient"], &["y"]);
+        let alone = ["attnlrp", "gradient"].map(|name| several(&network.body, &[name], &["y"]));
+        let needed: BTreeSet<String> = alone.iter().flat_map(forward_names).collect();
+        assert_eq!(forward_names(&together), needed, "{form:?}");
+        let values = promised(&together);
+        assert_eq!(values.iter().collect::<BTreeSet<_>>().len(), values.len(), "two promises of one value");
+        let outcome = run(&together, &network.tensors, Precision::F32);
+        for (name, graph) in ["attnlrp", "gradient"].iter().zip(&alone) {
+            let expected = run(graph, &network.tensors, Precision::F32);
+            let found = &outcome.results[&format!("{name}/relevance/x")];
+            assert_eq!(bits(found), bits(expected.relevance("x")), "{name} {form:?}");
+        }
     }
 }
 

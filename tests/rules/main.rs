@@ -26,6 +26,7 @@ mod normalize;
 mod numbers;
 mod products;
 mod seeds;
+mod transformers;
 mod winner;
 
 /// Every rule and the test that holds it against its twin; `every_rule_has_a_twin` compares the list with the rule book.
