@@ -145,7 +145,11 @@ fn use_of(graph: &Graph, user: NodeId, slot: usize, shares: Value) -> Use {
             Use::Passes
         }
         Op::Elementwise(Elementwise::Binary(Binary::Mul)) => Use::Weighs,
-        Op::Elementwise(Elementwise::Where) if slot > 0 => Use::Passes,
+        Op::Elementwise(Elementwise::Where) if slot > 0 => {
+            let beside = graph.operand(user, 3 - slot);
+            let constant = beside.is_some_and(|beside| graph.constant_source(beside).is_some());
+            if constant { Use::Passes } else { Use::Ends }
+        }
         Op::Select(Select::Gather { .. } | Select::ScatterAdd { .. }) if slot == 0 => Use::Passes,
         _ => movement(graph, user),
     }
@@ -153,6 +157,8 @@ fn use_of(graph: &Graph, user: NodeId, slot: usize, shares: Value) -> Use {
 
 fn movement(graph: &Graph, user: NodeId) -> Use {
     match &graph.node(user).op {
+        // What stands beside shares need not be shares.
+        Op::Movement(Movement::Concat { .. }) => Use::Ends,
         Op::Movement(_) => Use::Passes,
         Op::Elementwise(Elementwise::Cast(dtype)) if dtype.is_float() => Use::Passes,
         Op::Elementwise(Elementwise::Unary(unary)) if unary.function == Function::Scale => Use::Passes,

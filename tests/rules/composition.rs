@@ -49,6 +49,30 @@ fn together_is_bit_for_bit_as_alone() {
     }
 }
 
+/// Also where a product of products stands on the way, whose users an earlier target adds to.
+#[test]
+fn chains_of_products_are_the_same_for_every_target() {
+    let body = "input %x : f32[2, 3]\ninput %b : f32[2, 3]\ninput %c : f32[2, 3]\nforward\n\
+                %p = mul %x, %b : f32[2, 3] from \"/p\"\n%h = scale %p {by=0.5} : f32[2, 3] from \"/half\"\n\
+                %y = mul %h, %c : f32[2, 3] from \"/y\"\nresult \"output/y\" = %y\n";
+    let tensors: Tensors = [("x", 0.5), ("b", 2.0), ("c", -3.0)]
+        .map(|(name, value)| (name.to_string(), ArrayD::from_elem(vec![2, 3], value)))
+        .into();
+    let composites = ["epsilon", "attnlrp"];
+    let mut explanation = Explanation::of(Composite::named("epsilon").unwrap(), &["x", "b", "c"]);
+    explanation.composites = composites.map(|name| Composite::named(name).unwrap()).into();
+    explanation.targets = vec!["y".into(), "y".into()];
+    let together = run(&explain(body, &explanation), &tensors, Precision::F32);
+    // y = -1.5 at the first place of each row, of which each of three factors takes a third.
+    let expected = array![[-0.5, 0.0, 0.0], [-0.5, 0.0, 0.0]].into_dyn();
+    for composite in composites {
+        for result in ["t0/relevance/x", "t0/relevance/c", "t1/relevance/x", "t1/relevance/b", "t1/relevance/c"] {
+            let found = &together.results[&format!("{composite}/{result}")];
+            assert_close(found, &expected, 1e-6, &format!("{composite} {result}"));
+        }
+    }
+}
+
 #[test]
 fn only_what_is_several_is_named() {
     let network = two_headed(1);

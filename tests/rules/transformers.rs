@@ -174,9 +174,7 @@ fn relevance_is_the_gradient_of_the_modified_function() {
                 assert_close(&found.results["output/y"], &scores.clone().into_dyn(), 1e-11, &what);
                 let class = (0..3).max_by(|&a, &b| scores[[0, a]].total_cmp(&scores[[0, b]])).unwrap();
                 let gradient = coefficient(&x, class, form, held, &network.tensors);
-                // RelP's result is the coefficient itself.
-                let expected = if name == "relp" { gradient } else { &gradient * &x };
-                let expected = expected.into_dyn();
+                let expected = (&gradient * &x).into_dyn();
                 assert!(largest(&expected) > 0.0, "{what}");
                 assert_close(found.relevance("x"), &expected, 1e-9 * largest(&expected), &what);
             }

@@ -259,4 +259,36 @@ mod tests {
             &[],
         );
     }
+
+    #[test]
+    fn recognise_norm_of_other_rows_and_bounded_variance() {
+        check_pass(
+            "recognise_norm_of_other_rows_and_bounded_variance",
+            PASS,
+            r#"
+        input %x : f32[4, 4]
+        forward
+        %q = mul %x, %x : f32[4, 4]
+        %s = reduce_sum %q {axes=[1]} : f32[4]
+        %turned = broadcast %s : f32[4, 4]
+        %v = scale %turned {by=0.25} : f32[4, 4]
+        %e = shift %v {by=1e-5} : f32[4, 4]
+        %r = sqrt %e : f32[4, 4]
+        %a = div %x, %r : f32[4, 4] from "/other_rows"
+        %m = reduce_mean %x {axes=[1], keep=true} : f32[4, 1]
+        %mm = mul %m, %m : f32[4, 1]
+        %qm = reduce_mean %q {axes=[1], keep=true} : f32[4, 1]
+        %var = sub %qm, %mm : f32[4, 1]
+        %bounded = clip %var {low=0, high=0.5} : f32[4, 1]
+        %d = sqrt %bounded : f32[4, 1]
+        %d.all = broadcast %d : f32[4, 4]
+        %m.all = broadcast %m : f32[4, 4]
+        %c = sub %x, %m.all : f32[4, 4]
+        %b = div %c, %d.all : f32[4, 4] from "/bounded"
+        %y = add %a, %b : f32[4, 4]
+        result "output/y" = %y
+        "#,
+            &[],
+        );
+    }
 }

@@ -1,4 +1,5 @@
-//! Splits a computed bias off its linear map: what depends on the input is an operand of an addition, not a bias.
+//! Splits a computed bias off its linear map: what depends on the input is an operand of an addition, not a bias. So is
+//! whatever is added to a product of two activations, which is no linear map.
 //!
 //! Before: `%y = dot %x, @w, %b`. After: `%z = dot %x, @w`, `%b.all = broadcast %b`, `%y = add %z, %b.all`.
 
@@ -13,7 +14,9 @@ pub(super) const PASS: PassDef =
 
 fn split_bias(graph: &mut Graph, context: &mut Context) -> Result<(), Diagnostics> {
     for node in graph.order() {
-        let computed = graph.operand(node, 2).is_some_and(|bias| !graph.is_constant(bias));
+        let is_computed = |slot: usize| graph.operand(node, slot).is_some_and(|operand| !graph.is_constant(operand));
+        // A product of two activations is bilinear; a bias beside it is an addition of its own.
+        let computed = is_computed(2) || (graph.operand(node, 2).is_some() && is_computed(0) && is_computed(1));
         if let Op::Linear(op) = graph.node(node).op.clone()
             && computed
         {
@@ -50,6 +53,23 @@ fn split(graph: &mut Graph, node: NodeId, op: Linear) -> Result<(), Diagnostic> 
 mod tests {
     use super::PASS;
     use crate::testing::check_pass;
+
+    #[test]
+    fn split_bias_of_a_product_of_activations() {
+        check_pass(
+            "split_bias_of_a_product_of_activations",
+            PASS,
+            r#"
+        input %x : f32[N, 3]
+        input %z : f32[3, 5]
+        weight @b : f32[5]
+        forward
+        %y = dot %x, %z, @b {contract=1x0} : f32[N, 5] from "/gemm"
+        result "output/y" = %y
+        "#,
+            &[],
+        );
+    }
 
     #[test]
     fn split_bias() {

@@ -186,14 +186,14 @@ pub(crate) fn reduced(graph: &Graph, value: Value, kind: ReduceKind) -> Option<(
 }
 
 /// What `value` is the mean of, and along which axes: a mean, or a sum times one over the number of its terms. A sum
-/// that is divided by anything else is a near miss.
-pub(crate) fn mean_of(graph: &Graph, value: Value) -> Found<(Value, Vec<usize>)> {
+/// that is divided by anything else is a near miss. Copies on the way are noted in `rows`.
+pub(crate) fn mean_of(graph: &Graph, value: Value, rows: &mut Rows<'_>) -> Found<(Value, Vec<usize>)> {
     let value = uncast(graph, value);
     if let Some(mean) = reduced(graph, value, ReduceKind::Mean) {
         return Found::Pattern(mean);
     }
     let Some((sum, by)) = scaled(graph, value) else { return Found::Nothing };
-    let Some((x, axes)) = reduced(graph, Rows::new(graph).peel(sum), ReduceKind::Sum) else { return Found::Nothing };
+    let Some((x, axes)) = reduced(graph, rows.peel(sum), ReduceKind::Sum) else { return Found::Nothing };
     let terms: Vec<Dim> = axes.iter().filter_map(|&axis| graph.ty(x).shape.get(axis).cloned()).collect();
     match product(&terms) {
         Ok(Dim::Known(terms)) if (by * terms as f64 - 1.0).abs() < 1e-6 => Found::Pattern((x, axes)),

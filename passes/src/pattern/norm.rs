@@ -145,7 +145,7 @@ fn squares(graph: &Graph, radicand: Value, rows: &mut Rows<'_>) -> Found<(Square
     let radicand = rows.peel(radicand);
     let (mean, eps) = shifted(graph, radicand).unwrap_or((radicand, 0.0));
     let mean = rows.peel(mean);
-    match mean_of(graph, mean) {
+    match mean_of(graph, mean, rows) {
         Found::Pattern((square, axes)) => match square_of(graph, square) {
             Some(base) => Found::Pattern((Squares { base, axes, centred: false }, eps)),
             None => Found::Nothing,
@@ -179,7 +179,7 @@ fn scaled_and_moved(graph: &Graph, value: Value) -> Option<Standardised> {
             let Some([mean, _]) = means.into_iter().find(|[_, again]| same(graph, *again, factor)) else { continue };
             let mean = rows.peel(mean);
             let (Found::Pattern((of, axes)), Found::Pattern((found, eps))) =
-                (mean_of(graph, mean), squares(graph, radicand, &mut rows))
+                (mean_of(graph, mean, &mut rows), squares(graph, radicand, &mut rows))
             else {
                 continue;
             };
@@ -204,16 +204,18 @@ struct Squares {
 fn difference_of_moments(graph: &Graph, value: Value, rows: &mut Rows<'_>) -> Option<Squares> {
     let difference = rows.peel(not_below_zero(graph, value).unwrap_or(value));
     let [squares, square] = binary(graph, difference, Binary::Sub)?;
-    let Found::Pattern((of_square, axes)) = mean_of(graph, rows.peel(squares)) else { return None };
+    let squares = rows.peel(squares);
+    let Found::Pattern((of_square, axes)) = mean_of(graph, squares, rows) else { return None };
     let base = square_of(graph, of_square)?;
     let mean = square_of(graph, rows.peel(square))?;
-    let Found::Pattern((x, same_axes)) = mean_of(graph, rows.peel(mean)) else { return None };
+    let mean = rows.peel(mean);
+    let Found::Pattern((x, same_axes)) = mean_of(graph, mean, rows) else { return None };
     (same(graph, x, base) && axes == same_axes).then_some(Squares { base, axes, centred: true })
 }
 
 fn not_below_zero(graph: &Graph, value: Value) -> Option<Value> {
-    if let Some((x, [low, _])) = unary(graph, value, Function::Clip) {
-        return (low == 0.0).then_some(x);
+    if let Some((x, [low, high])) = unary(graph, value, Function::Clip) {
+        return (low == 0.0 && high >= f64::from(f32::MAX)).then_some(x);
     }
     if let Some((x, _)) = unary(graph, value, Function::Relu) {
         return Some(x);
@@ -251,7 +253,7 @@ fn centred_of(graph: &Graph, value: Value, axes: &[usize]) -> Option<Value> {
     let [x, mean] = binary(graph, uncast(graph, value), Binary::Sub)?;
     let mut rows = Rows::new(graph);
     let mean = rows.peel(mean);
-    let Found::Pattern((base, found)) = mean_of(graph, mean) else { return None };
+    let Found::Pattern((base, found)) = mean_of(graph, mean, &mut rows) else { return None };
     (same(graph, x, base) && found == axes && rows.meet(x, axes)).then_some(x)
 }
 

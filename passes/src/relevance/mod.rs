@@ -191,7 +191,7 @@ impl Chains {
             return [1, 1];
         }
         let factors = [0, 1].map(|slot| {
-            let before = graph.operand(node, slot).and_then(|operand| roles::private_maker(graph, operand));
+            let before = graph.operand(node, slot).map(|operand| roles::maker(graph, operand));
             let chained = before.filter(|&maker| graph.node(maker).op.mnemonic() == op.mnemonic());
             chained.and_then(|maker| self.factors.get(&maker).copied()).unwrap_or(1)
         });

@@ -76,8 +76,12 @@ pub fn roles_of(graph: &Graph, node: NodeId, active: &[bool], explained: &[Value
                 roles.push(Role::Gated);
             }
         }
-        Op::Normalize(Normalize::Softmax { .. }) if attention::weighing(graph, node).is_some() => {
-            roles.push(Role::Attention);
+        Op::Normalize(Normalize::Softmax { .. }) => {
+            let weighing = attention::weighing(graph, node);
+            // Where both factors come from a softmax neither is the other's weight.
+            if weighing.is_some_and(|(product, slot)| attention::shares_slot(graph, product) == Some(slot)) {
+                roles.push(Role::Attention);
+            }
         }
         _ => {}
     }
@@ -110,11 +114,7 @@ pub fn activated_operand(graph: &Graph, node: NodeId) -> Option<usize> {
 }
 
 fn is_activated(graph: &Graph, value: Value) -> bool {
-    let mut value = through_movement(graph, value);
-    while let Some((x, _)) = scaled(graph, value) {
-        value = through_movement(graph, x);
-    }
-    let Op::Elementwise(Elementwise::Unary(unary)) = &graph.node(value.node).op else { return false };
+    let Op::Elementwise(Elementwise::Unary(unary)) = &graph.node(maker(graph, value)).op else { return false };
     matches!(
         unary.function,
         Function::Relu
@@ -155,23 +155,13 @@ fn through_movement(graph: &Graph, mut value: Value) -> Value {
     }
 }
 
-/// The node that makes `value`, seen back through movement and casts, if nobody else sees what lies between.
-pub(super) fn private_maker(graph: &Graph, value: Value) -> Option<NodeId> {
-    let mut value = value;
-    loop {
-        if graph.users(value).len() != 1 || graph.results.iter().any(|result| result.value == value) {
-            return None;
-        }
-        let moves = match &graph.node(value.node).op {
-            Op::Movement(Movement::Concat { .. }) => false,
-            Op::Movement(_) | Op::Elementwise(Elementwise::Cast(_)) => true,
-            _ => false,
-        };
-        match graph.operand(value.node, 0) {
-            Some(operand) if moves => value = operand,
-            _ => return Some(value.node),
-        }
+/// The node that makes `value`, seen back through movement, casts and constant factors.
+pub(super) fn maker(graph: &Graph, value: Value) -> NodeId {
+    let mut value = through_movement(graph, value);
+    while let Some((x, _)) = scaled(graph, value) {
+        value = through_movement(graph, x);
     }
+    value.node
 }
 
 /// How far patterns look back, in nodes: a bound on work, not on meaning.
@@ -184,6 +174,13 @@ const WINDOW: usize = 64;
 ///   takes, such a product is one activation;
 /// * the divisor, or reciprocal factor, that is a statistic (sum, mean) of the other operand: it normalises.
 pub fn silent_operand(graph: &Graph, node: NodeId) -> Option<usize> {
+    silent_within(graph, node, SCALES)
+}
+
+/// How many frozen scales are seen through on the way to what a statistic is of.
+const SCALES: usize = 3;
+
+fn silent_within(graph: &Graph, node: NodeId, scales: usize) -> Option<usize> {
     let divides = match graph.node(node).op {
         Op::Elementwise(Elementwise::Binary(Binary::Mul)) => false,
         Op::Elementwise(Elementwise::Binary(Binary::Div)) => true,
@@ -201,22 +198,37 @@ pub fn silent_operand(graph: &Graph, node: NodeId) -> Option<usize> {
     if let Some(root) = shared {
         return Some(usize::from(second != root || divides));
     }
-    let normalises = |by: Value, what: Value| is_statistic(graph, by, what, !divides);
+    let normalises = |by: Value, what: Value| is_statistic(graph, by, what, !divides, scales);
     if normalises(second, first) {
         return Some(1);
     }
     (!divides && normalises(first, second)).then_some(0)
 }
 
-/// Whether the node is a softmax written out, `exp / Σ exp`, which has no rule until it is raised to one operation.
+/// Whether the node is a softmax written out, `exp / Σ exp`, which has no rule until it is raised to one operation. The
+/// exponential is seen through casts and factors, such as a mask's, and the division as product with a reciprocal.
 pub fn is_softmax_written_out(graph: &Graph, node: NodeId) -> bool {
-    let exponential = |value: Value| {
-        matches!(&graph.node(value.node).op,
-            Op::Elementwise(Elementwise::Unary(unary)) if unary.function == Function::Exp)
+    let inverted = match graph.node(node).op {
+        Op::Elementwise(Elementwise::Binary(Binary::Div)) => false,
+        Op::Elementwise(Elementwise::Binary(Binary::Mul)) => true,
+        _ => return false,
     };
-    graph.node(node).op == Op::Elementwise(Elementwise::Binary(Binary::Div))
-        && graph.operand(node, 0).is_some_and(exponential)
-        && silent_operand(graph, node) == Some(1)
+    let (Some(first), Some(second)) = (graph.operand(node, 0), graph.operand(node, 1)) else { return false };
+    let written =
+        |what: Value, by: Value| is_exponential(graph, what, 4) && is_statistic(graph, by, what, inverted, SCALES);
+    written(first, second) || (inverted && written(second, first))
+}
+
+fn is_exponential(graph: &Graph, value: Value, depth: usize) -> bool {
+    let value = through_movement(graph, value);
+    let Some(depth) = depth.checked_sub(1) else { return false };
+    match &graph.node(value.node).op {
+        Op::Elementwise(Elementwise::Unary(unary)) => unary.function == Function::Exp,
+        Op::Elementwise(Elementwise::Binary(Binary::Mul)) => {
+            graph.operands(value.node).into_iter().any(|operand| is_exponential(graph, operand, depth))
+        }
+        _ => false,
+    }
 }
 
 fn is_bounded_gate(graph: &Graph, value: Value) -> bool {
@@ -265,10 +277,24 @@ fn is_function_of(graph: &Graph, value: Value, root: Value) -> bool {
     true
 }
 
+/// What a statistic may be of in order to normalise `of`: `of`, what it alone is a pointwise function of, and the same behind
+/// frozen scales. The statistic of one summand or factor among several normalises nothing.
+fn normalised_roots(graph: &Graph, of: Value, scales: usize) -> Vec<Value> {
+    let mut roots = pointwise_ancestors(graph, of);
+    roots.retain(|&root| is_function_of(graph, of, root));
+    let Some(scales) = scales.checked_sub(1) else { return roots };
+    let innermost: Vec<Value> = roots.clone();
+    for value in innermost {
+        let signal = silent_within(graph, value.node, scales).and_then(|silent| graph.operand(value.node, 1 - silent));
+        roots.extend(signal.into_iter().flat_map(|signal| normalised_roots(graph, signal, scales)));
+    }
+    roots
+}
+
 /// Whether `value` is made from a sum or mean of `of`, or of what `of` is a pointwise function of, by pointwise
 /// operations and movement; where `inverted` is asked for, with a reciprocal on the way.
-fn is_statistic(graph: &Graph, value: Value, of: Value, inverted: bool) -> bool {
-    let roots = pointwise_ancestors(graph, of);
+fn is_statistic(graph: &Graph, value: Value, of: Value, inverted: bool, scales: usize) -> bool {
+    let roots = normalised_roots(graph, of, scales);
     let mut open = vec![(value, false, false)];
     let mut seen = Vec::new();
     while let Some((next, reduced, inverse)) = open.pop() {
@@ -287,12 +313,15 @@ fn is_statistic(graph: &Graph, value: Value, of: Value, inverted: bool) -> bool 
                 unary.function == Function::Reciprocal
                     || (unary.function == Function::Pow && unary.parameters[0].0 < 0.0)
             }
-            Op::Elementwise(Elementwise::Binary(Binary::Div)) => true,
             _ => false,
         };
+        let divides = matches!(op, Op::Elementwise(Elementwise::Binary(Binary::Div)));
         if reduces || matches!(op, Op::Elementwise(_) | Op::Movement(_)) {
-            let operands = graph.operands(next.node).into_iter();
-            open.extend(operands.map(|operand| (operand, reduced || reduces, inverse || inverts)));
+            let operands = graph.operands(next.node).into_iter().enumerate();
+            open.extend(
+                operands
+                    .map(|(slot, operand)| (operand, reduced || reduces, inverse || inverts || (divides && slot == 1))),
+            );
         }
     }
     false
@@ -341,5 +370,55 @@ mod tests {
         );
         check(&format!("{mean}%b = broadcast %r : f32[N, 4]\n%y = mul %x, %b : f32[N, 4]"), None);
         check(&format!("{mean}%b = broadcast %r : f32[N, 4]\n%y = div %z, %b : f32[N, 4]"), None);
+        let scaled = "%i = reciprocal %r : f32[N, 1]\n%b = broadcast %i : f32[N, 4]\n%n = mul %x, %b : f32[N, 4]\n";
+        check(&format!("{mean}{scaled}%y = mul %n, %b : f32[N, 4]"), Some(1));
+    }
+
+    #[test]
+    fn a_statistic_of_a_part_normalises_nothing() {
+        let mean = "forward\n%m = reduce_mean %x {axes=[1], keep=true} : f32[N, 1]\n%b = broadcast %m : f32[N, 4]\n";
+        check(&format!("{mean}%s = add %x, %z : f32[N, 4]\n%y = div %s, %b : f32[N, 4]"), None);
+        check(
+            &format!("{mean}%e = exp %z : f32[N, 4]\n%q = div %b, %e : f32[N, 4]\n%y = mul %x, %q : f32[N, 4]"),
+            None,
+        );
+    }
+
+    #[test]
+    fn a_softmax_is_seen_behind_casts_masks_and_reciprocals() {
+        let written = |body: &str| {
+            let graph = lrpc_ir::text::parse(&format!(
+                "lrpc 1\ninput %x : f32[N, 4]\ninput %z : f32[N, 4]\nforward\n%e = exp %x : f32[N, 4]\n{body}\nresult \"y\" = %y\n"
+            ));
+            let graph = graph.unwrap_or_else(|error| panic!("{error}"));
+            is_softmax_written_out(&graph, graph.find("y").unwrap().node)
+        };
+        let sum = |of: &str| {
+            format!("%s = reduce_sum {of} {{axes=[1], keep=true}} : f32[N, 1]\n%b = broadcast %s : f32[N, 4]\n")
+        };
+        assert!(written(&format!("{}%y = div %e, %b : f32[N, 4]", sum("%e"))));
+        assert!(written(&format!("%w = mul %e, %z : f32[N, 4]\n{}%y = div %w, %b : f32[N, 4]", sum("%w"))));
+        assert!(written(&format!("{}%i = reciprocal %b : f32[N, 4]\n%y = mul %i, %e : f32[N, 4]", sum("%e"))));
+        assert!(!written(&format!("{}%y = div %z, %b : f32[N, 4]", sum("%e"))));
+    }
+
+    /// The roles of the softmax `%a` where every input is active.
+    #[track_caller]
+    fn attends(body: &str) -> bool {
+        let text = format!(
+            "lrpc 1\ninput %x : f32[N, 4]\ninput %v : f32[N, 4]\nforward\n%a = softmax %x {{axis=1}} : f32[N, 4]\n{body}\nresult \"y\" = %y\n"
+        );
+        let graph = lrpc_ir::text::parse(&text).unwrap_or_else(|error| panic!("{error}"));
+        let node = graph.find("a").unwrap().node;
+        roles_of(&graph, node, &[true], &[]).contains(&Role::Attention)
+    }
+
+    #[test]
+    fn only_weights_of_activations_are_attention() {
+        assert!(attends("%y = mul %a, %v : f32[N, 4]"));
+        assert!(!attends("%y = tanh %a : f32[N, 4]"));
+        assert!(!attends("%b = softmax %v {axis=1} : f32[N, 4]\n%y = mul %a, %b : f32[N, 4]"));
+        let beside = "%both = concat %a, %v {axis=1} : f32[N, 8]\n%w = concat %v, %v {axis=1} : f32[N, 8]\n";
+        assert!(!attends(&format!("{beside}%y = mul %both, %w : f32[N, 8]")));
     }
 }

@@ -40,17 +40,18 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
         other => return Err(Diagnostic::new(format!("`{}` is no softmax", other.mnemonic()))),
     };
     let relevance = site.relevance(b)?;
-    let back = if site.arrival.carrier == Carrier::Coefficient && !is_log {
-        adjoint::vjp(b, site, 0, site.arrival.value)?
-    } else {
-        let y = b.activation(site.output)?;
-        let s = if is_log { b.unary(Unary::plain(Function::Exp), y, "softmax")? } else { y };
-        let sum = b.spread(ReduceKind::Sum, relevance, &[axis], "sum")?;
-        let share = b.mul(s, sum, "part")?;
-        b.sub(relevance, share, "t")?
+    let y = b.activation(site.output)?;
+    let s = if is_log { b.unary(Unary::plain(Function::Exp), y, "softmax")? } else { y };
+    let sum = b.spread(ReduceKind::Sum, relevance, &[axis], "sum")?;
+    let share = b.mul(s, sum, "part")?;
+    let formula = b.sub(relevance, share, "t")?;
+    let back = match site.arrival.carrier {
+        Carrier::Coefficient if !is_log => adjoint::vjp(b, site, 0, site.arrival.value)?,
+        _ => formula,
     };
     let x = b.activation(site.operands[0])?;
-    let sent = b.weigh(x, back, "part")?;
+    // The formula's own term, so that the ledger proves the coefficient.
+    let sent = b.weigh(x, formula, "part")?;
     let rest = b.sub(relevance, sent, "rest")?;
     b.absorb(Absorbed::Rule, rest);
     site.flows(b, |_, _| Ok(Flow::Times(back)))

@@ -120,7 +120,10 @@ impl Story {
 /// The class of a target that names one element, as `logits[0, 8]` or `logits[:, 8]` do.
 fn class_of(target: &str) -> Option<usize> {
     // A sum or contrast has several brackets and names several classes.
-    let (_, inside) = target.strip_suffix(']')?.split_once('[').filter(|(_, inside)| !inside.contains('['))?;
+    let (name, inside) = target.strip_suffix(']')?.split_once('[').filter(|(_, inside)| !inside.contains('['))?;
+    if name.contains(['+', '-']) {
+        return None;
+    }
     inside.rsplit(',').next()?.trim().parse().ok()
 }
 
@@ -133,5 +136,6 @@ mod tests {
         assert_eq!(class_of("logits[0, 8]"), Some(8));
         assert_eq!(class_of("logits:argmax"), None);
         assert_eq!(class_of("a[0,8]-a[0,3]"), None);
+        assert_eq!(class_of("a:argmax-a[:, 1]"), None);
     }
 }

@@ -120,7 +120,7 @@ pub(super) const GELU_CUBIC: f64 = 0.044_715;
 /// `value`, or the named constant that it is a rounding of. `epsilon` is the relative spacing of its element type: a
 /// constant that was rounded to that type is off by half of it, one that was computed in that type by about one.
 pub(super) fn named(value: f64, epsilon: f64) -> f64 {
-    let near = |named: &f64| (value.abs() - named).abs() <= 1.5 * epsilon * named;
+    let near = |named: &f64| (value.abs() - named).abs() <= 1.5 * epsilon * named.log2().floor().exp2();
     NAMED.into_iter().find(near).map_or(value, |named| named.copysign(value))
 }
 
