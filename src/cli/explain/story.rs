@@ -92,6 +92,16 @@ impl Story {
         Some(format!("{lost:.4} of {seed:.4} did not arrive; absorbed: {absorbed}"))
     }
 
+    /// What lets more arrive, by what absorbed most.
+    fn way_out(&self) -> &'static str {
+        let most = self.absorbed.iter().max_by(|a, b| a.1.abs().total_cmp(&b.1.abs()));
+        match most.map(|(kind, _)| *kind) {
+            Some("rule") => "rules that conserve let more of it arrive: in attention --rules cp-lrp",
+            Some("bias") => "the parameter bias=exclude, or another composite, may let more of it arrive",
+            _ => "another composite may let more of it arrive",
+        }
+    }
+
     /// For programs.
     pub(super) fn json(&self, outcome: &RunOutcome) -> Value {
         let classes: Vec<_> =
@@ -112,7 +122,7 @@ impl Story {
         }
         if let Some(lost) = self.lost() {
             output::message(&lost);
-            output::message("  help: the parameter bias=exclude, or another composite, may let more of it arrive");
+            output::message(&format!("  help: {}", self.way_out()));
         }
     }
 }
