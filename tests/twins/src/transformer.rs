@@ -1,7 +1,7 @@
 //! A small decoder as a *modified function*, whose gradient is what AttnLRP and its relatives call a coefficient.
 //!
 //! In the efficient form of AttnLRP and CP-LRP (Achtibat et al. 2024) relevance is `R = x ⊙ ∂F̃/∂x` at `x = x₀`, where `F̃`
-//! is the network with parts of it held at what they are at `x₀`. A [`Pair`] carries a value at `x` beside that at `x₀`, so
+//! is the network with parts of it held at what they are at `x₀`. A `Pair` carries a value at `x` beside that at `x₀`, so
 //! that `F̃` can be written down as a network is, and the derivative is taken by finite differences.
 
 use std::collections::BTreeMap;
