@@ -89,7 +89,7 @@ fn the_picture_is_a_png_and_no_input() {
 fn what_does_not_arrive_is_accounted_for() {
     let place = Place::new();
     let answer = explain(&place, "8", &["--rules", "epsilon(eps=1000)"]).good();
-    answer.says(&["did not arrive; absorbed: ", "by stabiliser ", "bias=exclude"]);
+    answer.says(&["did not arrive; absorbed: ", "by stabiliser ", "a smaller eps"]);
     assert!(!explain(&place, "8", &[]).good().stderr.contains("did not arrive"));
 }
 

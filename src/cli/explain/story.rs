@@ -98,7 +98,7 @@ impl Story {
         match most.map(|(kind, _)| *kind) {
             Some("rule") => "rules that conserve let more of it arrive: in attention --rules cp-lrp",
             Some("bias") => "the parameter bias=exclude, or another composite, may let more of it arrive",
-            _ => "another composite may let more of it arrive",
+            _ => "a smaller eps, or another composite, may let more of it arrive",
         }
     }
 
