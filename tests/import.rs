@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
+mod shared;
+
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use lrpc::data::{Tensor, TensorFile};
@@ -11,6 +12,8 @@ use lrpc::graph_file::ModelWeights;
 use lrpc::onnx::{ImportError, ImportOptions, Imported, import};
 use lrpc::session::{RunOptions, Session};
 use lrpc_ir::{text, verify};
+
+use shared::shared;
 
 const ZOO: [&str; 7] =
     ["vgg16", "resnet50", "densenet121", "efficientnet_v2_m", "mobilenet_v2", "mobilenet_v3", "unet"];
@@ -39,20 +42,6 @@ const TRANSFORMERS: [&str; 21] = [
 ];
 const CASES: [&str; 3] = ["tiny_vgg", "tiny_vgg_nobias", "tiny_resnet_basic"];
 const MODELS: [&str; 2] = ["mnist_vgg_cnn.onnx", "efficientnet_lite0_f16.onnx"];
-
-/// The folder named by `LRPC_SHARED`, else `../shared` beside the repository. `None` is said aloud, past the capture
-/// of the test harness.
-#[allow(clippy::explicit_write, reason = "the harness would swallow what is printed")]
-fn shared() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let folder = std::env::var_os("LRPC_SHARED").map_or(beside, PathBuf::from);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    let path = folder.display();
-    writeln!(std::io::stderr(), "SKIPPED: there are no models at {path}; name their folder by LRPC_SHARED").unwrap();
-    None
-}
 
 fn onnx_files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));

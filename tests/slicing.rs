@@ -2,8 +2,9 @@
 //! back, and the relevance is that of the whole output.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed expectation fails the test")]
 
+mod shared;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use lrpc::compile::{CompileOptions, Compiled, compile_model};
@@ -18,6 +19,8 @@ use lrpc_ir::plan::Precision;
 use lrpc_ir::types::product;
 use lrpc_ir::{Bindings, NodeId};
 
+use shared::shared;
+
 const MAX_BYTES: u64 = 1 << 26;
 const TARGET: &str = "logits[:, -1, :]:argmax";
 
@@ -25,20 +28,6 @@ const TARGET: &str = "logits[:, -1, :]:argmax";
 const MODELS: [(&str, usize, usize); 3] = [("gpt2", 4, 1), ("llama_3_2_1b", 7, 2), ("qwen3_0_6b", 7, 2)];
 const FILES: [&str; 4] =
     ["model.onnx", "model.torchscript.onnx", "model.dynamic.onnx", "model.torchscript.dynamic.onnx"];
-
-/// The folder named by `LRPC_SHARED`, else `../shared` beside the repository. `None` is said aloud, past the capture
-/// of the test harness.
-#[allow(clippy::explicit_write, reason = "the harness would swallow what is printed")]
-fn shared() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let folder = std::env::var_os("LRPC_SHARED").map_or(beside, PathBuf::from);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    let path = folder.display();
-    writeln!(std::io::stderr(), "SKIPPED: there are no models at {path}; name their folder by LRPC_SHARED").unwrap();
-    None
-}
 
 /// The files of a model, without those that the import refuses.
 fn files(shared: &Path, name: &str) -> Vec<PathBuf> {

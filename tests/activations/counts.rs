@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use crate::shared::shared;
 use lrpc::onnx::{ImportError, ImportOptions, import};
 use lrpc_ir::ops::{Elementwise, Function, Op};
 use lrpc_ir::{Graph, text};
@@ -102,20 +103,6 @@ const ZOO: [Expected; 28] = [
     ("vit_b_16", &[(Function::Gelu, 2), (Function::Erf, 0)]),
     ("whisper_small", &[(Function::Gelu, 6), (Function::Erf, 0)]),
 ];
-
-/// The folder named by `LRPC_SHARED`, else `../shared` beside the repository. `None` is said aloud, past the capture
-/// of the test harness.
-#[allow(clippy::explicit_write, reason = "the harness would swallow what is printed")]
-fn shared() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let folder = std::env::var_os("LRPC_SHARED").map_or(beside, PathBuf::from);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    let path = folder.display();
-    writeln!(std::io::stderr(), "SKIPPED: there are no models at {path}; name their folder by LRPC_SHARED").unwrap();
-    None
-}
 
 #[test]
 #[allow(clippy::explicit_write, reason = "the harness would swallow what is printed")]

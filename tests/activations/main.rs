@@ -9,3 +9,5 @@
 
 mod counts;
 mod equality;
+#[path = "../shared/mod.rs"]
+mod shared;

@@ -8,6 +8,8 @@
 
 mod frozen;
 mod models;
+#[path = "../shared/mod.rs"]
+mod shared;
 mod snapshots;
 mod zoo;
 

@@ -1,7 +1,6 @@
 //! How many patterns the models of the shared zoo have, exported in two ways.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use lrpc::data::Tensor;
@@ -10,21 +9,8 @@ use lrpc::onnx::{ImportOptions, import};
 use lrpc::session::{RunOptions, Session};
 
 use crate::models::tensors;
+use crate::shared::shared;
 use crate::{canonical, canonicalise, counts, listed};
-
-/// The folder named by `LRPC_SHARED`, else `../shared` beside the repository. `None` is said aloud, past the capture
-/// of the test harness.
-#[allow(clippy::explicit_write, reason = "the harness would swallow what is printed")]
-fn shared() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let folder = std::env::var_os("LRPC_SHARED").map_or(beside, PathBuf::from);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    let path = folder.display();
-    writeln!(std::io::stderr(), "SKIPPED: there are no models at {path}; name their folder by LRPC_SHARED").unwrap();
-    None
-}
 
 /// What every model of a folder has, and single models that differ from their folder: a mask that hides nothing, or
 /// attention on constants, is evaluated by one exporter and not by the other. Whether softmax is guarded is the exporter's

@@ -124,6 +124,15 @@ impl Site {
         slots.map(|(slot, &active)| if active { flow(b, slot) } else { Ok(Flow::None) }).collect()
     }
 
+    /// All of it to the other one of two factors: the operand at `silent` is held constant and takes nothing.
+    pub fn flows_beside(&self, b: &mut RelevanceBuilder, silent: usize) -> Built<Vec<Flow>> {
+        let flow = match self.arrival.carrier {
+            Carrier::Relevance => Flow::Relevance(self.arrival.value),
+            Carrier::Coefficient => Flow::Times(adjoint::vjp(b, self, 1 - silent, self.arrival.value)?),
+        };
+        self.flows(b, |_, slot| Ok(if slot == silent { Flow::None } else { flow }))
+    }
+
     /// A number among the rule's parameters.
     pub fn number(&self, name: &str) -> Built<f64> {
         match self.parameters.get(name) {

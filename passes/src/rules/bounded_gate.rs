@@ -1,12 +1,11 @@
 //! Products and quotients in which one operand only modulates.
 
 use lrpc_ir::Diagnostic;
-use lrpc_ir::ops::{Binary, Elementwise, Op};
 
 use super::RuleDef;
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::roles::silent_operand;
-use crate::relevance::site::{Carrier, Flow, Site};
+use crate::relevance::site::{Flow, Site};
 
 const DOC: &str = "
 # Formula
@@ -38,17 +37,7 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
         return Err(Diagnostic::new("neither factor alone is a sigmoid or hard-sigmoid")
             .help("use Half for products of two signals"));
     };
-    let signal = 1 - silent;
-    let flow = match site.arrival.carrier {
-        Carrier::Relevance => Flow::Relevance(site.arrival.value),
-        Carrier::Coefficient => {
-            let other = b.activation(site.operands[silent])?;
-            let divides = site.op == Op::Elementwise(Elementwise::Binary(Binary::Div));
-            let binary = if divides { Binary::Div } else { Binary::Mul };
-            Flow::Times(b.binary(binary, site.arrival.value, other, "part")?)
-        }
-    };
-    site.flows(b, |_, slot| Ok(if slot == signal { flow } else { Flow::None }))
+    site.flows_beside(b, silent)
 }
 
 #[cfg(test)]

@@ -3,10 +3,9 @@
 use lrpc_ir::Diagnostic;
 
 use super::RuleDef;
-use crate::adjoint;
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::roles::activated_operand;
-use crate::relevance::site::{Carrier, Flow, Site};
+use crate::relevance::site::{Flow, Site};
 
 const DOC: &str = "
 # Formula
@@ -35,11 +34,7 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let Some(gate) = activated_operand(b.graph(), site.node) else {
         return Err(Diagnostic::new("neither factor alone is activated").help("use Half for products of two signals"));
     };
-    let flow = match site.arrival.carrier {
-        Carrier::Relevance => Flow::Relevance(site.arrival.value),
-        Carrier::Coefficient => Flow::Times(adjoint::vjp(b, site, 1 - gate, site.arrival.value)?),
-    };
-    site.flows(b, |_, slot| Ok(if slot == gate { Flow::None } else { flow }))
+    site.flows_beside(b, gate)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::{EPS, RuleDef};
 use crate::adjoint;
 use crate::attention::shares_slot;
 use crate::relevance::builder::{Built, RelevanceBuilder};
-use crate::relevance::site::{Carrier, Flow, Site};
+use crate::relevance::site::{Flow, Site};
 
 const DOC: &str = "
 # Formula
@@ -37,16 +37,12 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let Some(weights) = shares_slot(b.graph(), site.node) else {
         return Err(Diagnostic::new("no operand comes from a softmax").help("use Half for products of two signals"));
     };
-    let eps = site.number("eps")?;
-    let flow = match (&site.op, site.arrival.carrier) {
-        (Op::Linear(_), _) => {
-            let s = site.signal(b, eps)?;
-            Flow::Times(adjoint::vjp(b, site, 1 - weights, s)?)
-        }
-        (Op::Elementwise(_), Carrier::Relevance) => Flow::Relevance(site.arrival.value),
-        (_, _) => Flow::Times(adjoint::vjp(b, site, 1 - weights, site.arrival.value)?),
-    };
-    site.flows(b, |_, slot| Ok(if slot == weights { Flow::None } else { flow }))
+    if !matches!(site.op, Op::Linear(_)) {
+        return site.flows_beside(b, weights);
+    }
+    let s = site.signal(b, site.number("eps")?)?;
+    let back = adjoint::vjp(b, site, 1 - weights, s)?;
+    site.flows(b, |_, slot| Ok(if slot == weights { Flow::None } else { Flow::Times(back) }))
 }
 
 #[cfg(test)]
