@@ -4,7 +4,7 @@ use lrpc_ir::Diagnostic;
 use lrpc_ir::ops::{Compare, Elementwise, Op};
 
 use super::shares::{self, Part};
-use super::{BIAS, EPS, ParameterDef, RuleDef};
+use super::{BIAS, EPS, ParameterDef, RuleDef, epsilon};
 use crate::adjoint::elementwise::mask;
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::composite::Parameter;
@@ -25,7 +25,7 @@ the stabiliser.
 Lower and middle layers: between ε (γ → 0) and z⁺ (γ → ∞).
 
 # Parameters
-`gamma`: γ. `eps`: stabiliser of the denominator. `bias`: `include` or `exclude`.
+`gamma`: γ; at 0 the ε rule. `eps`: stabiliser of the denominator. `bias`: `include` or `exclude`.
 
 # Reference
 Montavon et al. 2019, section 10.2.1; any sign: Andéol et al. 2021.
@@ -45,7 +45,11 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     if !(0.0..f64::INFINITY).contains(&gamma) {
         return Err(Diagnostic::request(format!("γ is a number from 0 on, not {gamma}")));
     }
+    if gamma == 0.0 {
+        return epsilon::emit(b, site);
+    }
     let linear = site.linear(b)?;
+    let site = &shares::behind_bias(b, site, &linear)?;
     let relevance = site.relevance(b)?;
     let bias = shares::bias_in(b, site, &linear)?;
     let z = if bias.is_some() { b.activation(linear.output)? } else { linear.output_without_bias(b)? };
