@@ -118,6 +118,9 @@ struct CompositeFile {
     seed: Option<SeedKind>,
     #[serde(default)]
     parameters: BTreeMap<String, Parameter>,
+    /// Parameters that choose a rule or a policy; a signature names them where they are not at this default.
+    #[serde(default)]
+    choices: BTreeMap<String, Parameter>,
     #[serde(default)]
     rule: Vec<Entry>,
 }
@@ -139,6 +142,7 @@ pub struct Composite {
     pub seed: SeedKind,
     /// Its parameters.
     pub parameters: BTreeMap<String, Parameter>,
+    choices: BTreeMap<String, Parameter>,
     given: Vec<String>,
     entries: Vec<Entry>,
 }
@@ -240,8 +244,12 @@ impl Composite {
         let result = file.result.or(base.as_ref().map(|base| base.result)).unwrap_or(Quantity::Relevance);
         let ledger = file.ledger.or(base.as_ref().map(|base| base.ledger)).unwrap_or(true);
         let seed = file.seed.or(base.as_ref().map(|base| base.seed)).unwrap_or(SeedKind::One);
-        let (mut parameters, inherited) = base.map_or_else(Default::default, |base| (base.parameters, base.entries));
-        parameters.extend(file.parameters);
+        let (mut parameters, mut choices, inherited) = match base {
+            Some(base) => (base.parameters, base.choices, base.entries),
+            None => Default::default(),
+        };
+        choices.extend(file.choices);
+        parameters.extend(file.parameters.into_iter().chain(choices.clone()));
         let entries: Vec<Entry> = file.rule.into_iter().chain(inherited).collect();
         let composite = Composite {
             name: file.name,
@@ -251,6 +259,7 @@ impl Composite {
             ledger,
             seed,
             parameters,
+            choices,
             given: Vec::new(),
             entries,
         };
@@ -341,12 +350,14 @@ impl Composite {
         Ok(self)
     }
 
-    /// The composite as the graph's header states it: its name and all its parameters.
+    /// The composite as the graph's header states it: its name, all its parameters, and the choices that are not at their
+    /// default.
     pub fn signature(&self) -> String {
-        if self.parameters.is_empty() {
+        let told = self.parameters.iter().filter(|(key, value)| self.choices.get(*key) != Some(*value));
+        let parameters: Vec<String> = told.map(|(key, value)| format!("{key}={value}")).collect();
+        if parameters.is_empty() {
             return self.name.clone();
         }
-        let parameters: Vec<String> = self.parameters.iter().map(|(key, value)| format!("{key}={value}")).collect();
         format!("{}({})", self.name, parameters.join(", "))
     }
 

@@ -28,7 +28,7 @@ Bach et al. 2015, eq. 58; Montavon et al. 2019, section 10.2.
 pub(super) const RULE: RuleDef =
     RuleDef { name: "Epsilon", doc: DOC, parameters: &[EPS, BIAS], classes: &["linear"], emit };
 
-pub(super) fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
+fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let linear = site.linear(b)?;
     let site = &shares::behind_bias(b, site, &linear)?;
     let eps = site.number("eps")?;
