@@ -11,6 +11,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use lrpc_ir::graph::{Graph, NodeId, Value};
 use lrpc_ir::ops::{Binary, Elementwise, Function, Linear, Op, ReduceKind, Select};
 
+use super::roles::maker;
+
 /// How far a factor is followed back, in nodes: a bound on work, not on meaning.
 const WINDOW: usize = 64;
 
@@ -71,11 +73,31 @@ impl Selections {
             if seen.len() > WINDOW || !seen.insert(next) || !goes_on(next, seen.len()) {
                 continue;
             }
+            if starts_state(graph, next) {
+                continue;
+            }
             let silent = self.parameters.get(&next.node);
             let operands = graph.operands(next.node).into_iter().enumerate();
             let carries = |slot: usize, operand: Value| silent != Some(&slot) && !graph.is_constant(operand);
             open.extend(operands.filter(|&(slot, operand)| carries(slot, operand)).map(|(_, operand)| operand));
         }
+    }
+}
+
+/// Whether `value` is a constant times a decay, as the first step of a scan makes of its first state: no signal.
+fn starts_state(graph: &Graph, value: Value) -> bool {
+    if graph.node(value.node).op != Op::Elementwise(Elementwise::Binary(Binary::Mul)) {
+        return false;
+    }
+    let is_decay = |operand: Value| {
+        let op = &graph.node(maker(graph, operand)).op;
+        matches!(op, Op::Elementwise(Elementwise::Unary(unary)) if unary.function == Function::Exp)
+    };
+    match graph.operands(value.node)[..] {
+        [first, second] => {
+            (graph.is_constant(first) && is_decay(second)) || (graph.is_constant(second) && is_decay(first))
+        }
+        _ => false,
     }
 }
 
@@ -132,6 +154,8 @@ mod tests {
     fn the_signal_is_seen_through_the_state() {
         let step = "%d = exp %b : f32[N, 4]\n%i = mul %u, %b : f32[N, 4]\n%a = mul %d, %i : f32[N, 4]\n%h = add %a, %i : f32[N, 4]\n";
         check(&format!("{step}%y = mul %d, %h : f32[N, 4]"), Some(0));
+        let first = "%zero = const 0 : f32[N, 4]\n%d = exp %b : f32[N, 4]\n%i = mul %u, %b : f32[N, 4]\n%a = mul %d, %zero : f32[N, 4]\n%h = add %a, %i : f32[N, 4]\n";
+        check(&format!("{first}%y = mul %d, %h : f32[N, 4]"), Some(0));
         check(&format!("{step}%c = dot %u, @w {{contract=1x0}} : f32[N, 4]\n%y = mul %h, %c : f32[N, 4]"), Some(1));
         check(&format!("{step}%z = swish %x : f32[N, 4]\n%y = mul %h, %z : f32[N, 4]"), None);
     }

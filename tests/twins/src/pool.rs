@@ -69,7 +69,7 @@ fn members(input_shape: &[usize], window: &Window) -> Vec<Vec<usize>> {
 
 /// Equal shares: each of the k inputs under a window takes `R/k`.
 pub fn uniform_relevance(input_shape: &[usize], window: &Window, relevance: &Array1<f64>) -> Array1<f64> {
-    let mut to_input = Array1::zeros(input_shape.iter().product());
+    let mut to_input = Array1::zeros(input_shape.iter().product::<usize>());
     for (under, &r) in members(input_shape, window).iter().zip(relevance) {
         under.iter().for_each(|&at| to_input[at] += r / under.len() as f64);
     }
