@@ -328,13 +328,14 @@ pub fn identity_skip() {
         let to = random.pick(&["block", "skip"]);
         let skip = if projected { "%p" } else { "%x" };
         let operands = if swapped { format!("%f, {skip}") } else { format!("{skip}, %f") };
+        let projection =
+            if projected { format!("%p = erf %x : f32{shape:?} from \"/projection\"\n") } else { String::new() };
         let site = Site {
             rule: "IdentitySkip",
             with: format!("eps = 0.01, to = '{to}'"),
             header: format!("input %x : f32{shape:?}"),
             forward: format!(
-                "%f = tanh %x : f32{shape:?} from \"/block\"\n%p = erf %x : f32{shape:?} from \"/projection\"\n\
-                 %y = add {operands} : f32{shape:?} from \"/site\""
+                "%f = tanh %x : f32{shape:?} from \"/block\"\n{projection}%y = add {operands} : f32{shape:?} from \"/site\""
             ),
             shape: shape.to_vec(),
             explained: if projected { vec!["f", "p"] } else { vec!["f"] },
