@@ -249,11 +249,14 @@ fn an_excluded_constant_takes_nothing() {
         if pair.constant.is_none() {
             continue;
         }
-        pair.site("SignedRatio", "bias = 'exclude'").check(random, &mut count, |r| Expected {
+        let policy = random.pick(&["exclude", "redistribute"]);
+        pair.site("SignedRatio", &format!("bias = '{policy}'")).check(random, &mut count, |r| Expected {
             relevance: vec![r.clone()],
             bias: 0.0,
             stabiliser: 0.0,
         });
+        let split = |r: &ArrayD<f64>| pair.expected(absolute_split(&pair.contributions(), r, 1e-6));
+        pair.site("SignedRatio", "bias = 'operand'").check(random, &mut count, split);
     }
     count.suffices(10);
 }
@@ -348,7 +351,9 @@ pub fn identity_skip() {
                 return Expected { relevance: split.operands, bias: 0.0, stabiliser: split.stabiliser };
             }
             let to_block = if to == "block" { r.clone() } else { ArrayD::zeros(r.raw_dim()) };
-            Expected { relevance: vec![to_block], bias: 0.0, stabiliser: 0.0 }
+            // Nothing but the block is explained, so that the identity is a constant.
+            let bias = if to == "block" { 0.0 } else { r.sum() };
+            Expected { relevance: vec![to_block], bias, stabiliser: 0.0 }
         });
     }
     count.suffices(CASES as usize);

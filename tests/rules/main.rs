@@ -28,6 +28,7 @@ mod numbers;
 mod pooling;
 mod products;
 mod seeds;
+mod selective;
 mod transformers;
 mod winner;
 

@@ -192,11 +192,11 @@ impl Chains {
     fn visit(&mut self, graph: &Graph, node: NodeId, choice: &Choice, active: &[bool]) -> [usize; 2] {
         let op = &graph.node(node).op;
         let product = matches!(op, Op::Linear(_) | Op::Elementwise(Elementwise::Binary(Binary::Mul)));
-        let is_gate = !roles::is_one_signal(graph, node);
-        if !product
-            || !choice.rule.shares_evenly(&choice.parameters, is_gate)
-            || active.iter().filter(|&&operand| operand).count() != 2
-        {
+        if !product || active.iter().filter(|&&operand| operand).count() != 2 {
+            return [1, 1];
+        }
+        let is_gate = || !roles::is_one_signal(graph, node);
+        if !choice.rule.shares_evenly(&choice.parameters, is_gate) {
             return [1, 1];
         }
         let factors = [0, 1].map(|slot| {
@@ -302,6 +302,9 @@ impl Walk<'_> {
     fn start(&self, b: &mut RelevanceBuilder, start: &Start) -> Built<Arrival> {
         let carrier = self.carrier;
         if let Some(relevance) = start.relevance {
+            if self.unit {
+                return Err(Diagnostic::request("a reconstruction error is a seed of its own").help("leave --seed one"));
+            }
             if carrier == Carrier::Relevance {
                 return Ok(Arrival { carrier, value: relevance });
             }

@@ -71,9 +71,9 @@ pub struct RuleDef {
 impl RuleDef {
     /// Whether the rule gives every factor of a product the same share, so that nested products are one product of many.
     /// `is_gate` says whether one factor is a bounded gate, `parameters` are the rule's own.
-    pub fn shares_evenly(&self, parameters: &BTreeMap<String, Parameter>, is_gate: bool) -> bool {
+    pub fn shares_evenly(&self, parameters: &BTreeMap<String, Parameter>, is_gate: impl Fn() -> bool) -> bool {
         let all = || parameters.get("half") == Some(&Parameter::Word("all".into()));
-        self.name == half::RULE.name || (self.name == bounded_gate::RULE.name && is_gate && all())
+        self.name == half::RULE.name || (self.name == bounded_gate::RULE.name && all() && is_gate())
     }
 }
 

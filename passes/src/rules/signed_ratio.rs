@@ -4,7 +4,7 @@ use lrpc_ir::Absorbed;
 use lrpc_ir::graph::Value;
 use lrpc_ir::ops::{Elementwise, Op};
 
-use super::{BIAS, EPS, RuleDef};
+use super::{BIAS, EPS, RuleDef, absolute_ratio};
 use crate::adjoint;
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::site::{Flow, Site};
@@ -22,7 +22,7 @@ Residual additions, bias additions, pooling by average.
 
 # Parameters
 `eps`: stabiliser of the denominator. `bias`: `include` lets an added constant take its share, `exclude` gives all to the
-active operand.
+active operand, and so does `redistribute`; with `operand` sizes count, as in `AbsRatio`.
 
 # Reference
 Anders et al. 2021 (zennit's Norm); Achtibat et al. 2024, eq. 8.
@@ -36,10 +36,14 @@ pub(super) const RULE: RuleDef =
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let lone = site.active.iter().filter(|&&active| active).count() == 1 && site.operands.len() == 2;
-    let excluded = site.word("bias")? == "exclude";
-    if lone && excluded && matches!(site.op, Op::Elementwise(Elementwise::Binary(_))) {
-        let relevance = site.relevance(b)?;
-        return site.flows(b, |_, _| Ok(Flow::Relevance(relevance)));
+    let adds_constant = lone && matches!(site.op, Op::Elementwise(Elementwise::Binary(_)));
+    match site.word("bias")? {
+        "exclude" | "redistribute" if adds_constant => {
+            let relevance = site.relevance(b)?;
+            return site.flows(b, |_, _| Ok(Flow::Relevance(relevance)));
+        }
+        "operand" if adds_constant => return absolute_ratio::emit(b, site),
+        _ => {}
     }
     let s = site.signal(b, site.number("eps")?)?;
     for slot in 0..site.operands.len() {
