@@ -8,6 +8,7 @@ use lrpc_ir::{Diagnostic, DiagnosticKind, Diagnostics};
 use serde::Deserialize;
 
 use super::roles::Role;
+use super::sampling::Sampling;
 use super::site::Carrier;
 use crate::rules::{self, RuleDef};
 
@@ -103,6 +104,8 @@ struct CompositeFile {
     result: Option<Quantity>,
     /// Whether applications of rules are written to the ledger; gradients are no relevance and have none.
     ledger: Option<bool>,
+    /// What it does several times; nothing for composites that need one run.
+    sampling: Option<Sampling>,
     #[serde(default)]
     parameters: BTreeMap<String, Parameter>,
     #[serde(default)]
@@ -122,6 +125,8 @@ pub struct Composite {
     pub result: Quantity,
     /// Whether applications of rules are written to the ledger.
     pub ledger: bool,
+    /// What it does several times, if it needs more than one run.
+    pub sampling: Option<Sampling>,
     /// Its parameters.
     pub parameters: BTreeMap<String, Parameter>,
     given: Vec<String>,
@@ -166,8 +171,12 @@ pub const COMPOSITES: &[(&str, &str)] = &[
     ("gamma", include_str!("../../composites/gamma.toml")),
     ("gradient", include_str!("../../composites/gradient.toml")),
     ("input-x-gradient", include_str!("../../composites/input-x-gradient.toml")),
+    ("integrated-gradients", include_str!("../../composites/integrated-gradients.toml")),
     ("lrp-0", include_str!("../../composites/lrp-0.toml")),
+    ("occlusion", include_str!("../../composites/occlusion.toml")),
+    ("random", include_str!("../../composites/random.toml")),
     ("relp", include_str!("../../composites/relp.toml")),
+    ("smoothgrad", include_str!("../../composites/smoothgrad.toml")),
     ("vit", include_str!("../../composites/vit.toml")),
 ];
 
@@ -214,6 +223,7 @@ impl Composite {
         };
         let result = file.result.or(base.as_ref().map(|base| base.result)).unwrap_or(Quantity::Relevance);
         let ledger = file.ledger.or(base.as_ref().map(|base| base.ledger)).unwrap_or(true);
+        let sampling = file.sampling.or(base.as_ref().and_then(|base| base.sampling));
         let (mut parameters, inherited) = base.map_or_else(Default::default, |base| (base.parameters, base.entries));
         parameters.extend(file.parameters);
         let entries: Vec<Entry> = file.rule.into_iter().chain(inherited).collect();
@@ -223,6 +233,7 @@ impl Composite {
             carrier,
             result,
             ledger,
+            sampling,
             parameters,
             given: Vec::new(),
             entries,
@@ -290,6 +301,11 @@ impl Composite {
             self.given.push(key);
         }
         Ok(self)
+    }
+
+    /// Whether its rules are applied: not by composites that only look at what comes out.
+    pub fn applies_rules(&self) -> bool {
+        self.sampling.is_none_or(Sampling::applies_rules)
     }
 
     /// The composite as the graph's header states it: its name and all its parameters.
