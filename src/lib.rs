@@ -24,6 +24,8 @@ pub mod manifest;
 pub mod onnx;
 pub mod reduce;
 pub mod render;
+mod repeat;
+mod runner;
 pub mod session;
 pub mod tokens;
 

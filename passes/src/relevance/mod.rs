@@ -7,6 +7,7 @@ mod active;
 pub mod builder;
 pub mod composite;
 pub mod roles;
+pub mod sampling;
 pub mod seed;
 pub mod selective;
 pub mod site;
@@ -25,6 +26,7 @@ use composite::{Choice, Composite, Quantity, Subject};
 use roles::Role;
 use seed::Start;
 use selective::Selections;
+use sampling::{Explained, Samples};
 use site::{Arrival, Carrier, Flow, Site};
 use target::Target;
 
@@ -85,7 +87,7 @@ pub struct Missing {
 pub fn survey(graph: &Graph, request: &Request) -> Result<Survey, Diagnostics> {
     let order = graph.order();
     let mut survey = Survey::default();
-    for composite in &request.composites {
+    for composite in request.composites.iter().filter(|composite| composite.applies_rules()) {
         for target in &request.targets {
             let names: Vec<String> = target.explained().collect();
             let is_explained = |result: &&GraphResult| names.contains(&result.name);
@@ -110,6 +112,11 @@ pub fn survey(graph: &Graph, request: &Request) -> Result<Survey, Diagnostics> {
 pub fn generate(graph: &mut Graph, request: &Request) -> Result<Vec<Application>, Diagnostics> {
     let mut targets = request.targets.clone();
     let rows = seed::explain_rows(graph, &mut targets)?;
+    let explained: Vec<String> = targets.iter().flat_map(Target::explained).collect();
+    let explained = graph.results.iter().filter(|result| explained.contains(&result.name));
+    let explained: Vec<Value> = explained.map(|result| result.value).collect();
+    let mut samples = Samples::insert(graph, &request.composites, &request.wrt, &explained)?;
+    let read = samples.read().to_vec();
     let order = graph.order();
     let nonnegative = nonnegative_values(graph, &order);
     let mut promises = HashMap::new();
@@ -143,15 +150,21 @@ pub fn generate(graph: &mut Graph, request: &Request) -> Result<Vec<Application>
                 carrier,
                 order: &order,
                 nonnegative: &nonnegative,
-                wrt: &request.wrt,
+                wrt: &read,
                 parts,
                 unit: request.unit_seed,
             };
-            applications.extend(walk.run(graph, &mut promises, seed)?);
+            let before = graph.results.len();
+            if composite.applies_rules() {
+                applications.extend(walk.run(graph, &mut promises, seed)?);
+            }
+            let explained = Explained { parts: &walk.parts, seed, before };
+            samples.contribute(graph, &mut promises, place, &explained)?;
         }
         let carrier = carrier.name().to_string();
         graph.composites.push(CompositeUse { rules: composite.signature(), carrier });
     }
+    samples.finish(graph);
     graph.results.retain(|result| !rows.contains(&result.name));
     graph.remove_dead();
     Ok(applications)
