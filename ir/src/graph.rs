@@ -204,6 +204,8 @@ pub struct Graph {
     pub model: Option<ModelReference>,
     /// The composites that made its relevance region.
     pub composites: Vec<CompositeUse>,
+    /// The conditions that relevance was restricted to, as they were asked for: the first is `c0`.
+    pub conditions: Vec<String>,
     /// What it returns.
     pub results: Vec<GraphResult>,
     /// The ledger.
@@ -641,6 +643,7 @@ impl PartialEq for Graph {
         };
         self.model == other.model
             && self.composites == other.composites
+            && self.conditions == other.conditions
             && self.len() == other.len()
             && results(self) == results(other)
             && inputs(self) == inputs(other)

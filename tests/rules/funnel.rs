@@ -83,6 +83,7 @@ pub fn explain(body: &str, explanation: &Explanation) -> Graph {
         wrt: explanation.tensors.iter().map(|name| graph.find(name).unwrap()).collect(),
         carrier: explanation.carrier,
         unit_seed: explanation.unit_seed,
+        ..Request::default()
     };
     generate(&mut graph, &request).unwrap_or_else(|error| panic!("{error}\n{body}"));
     let mut context = manager::Context::default();

@@ -23,6 +23,9 @@ pub fn annotated(graph: &Graph, comment: &dyn Fn(NodeId) -> Option<String>) -> S
     for composite in &graph.composites {
         out.push_str(&format!("rules {} carrier={}\n", composite.rules, composite.carrier));
     }
+    for condition in &graph.conditions {
+        out.push_str(&format!("condition {}\n", quoted(condition)));
+    }
     Printer { graph, comment, indent: 0, out }.body()
 }
 
