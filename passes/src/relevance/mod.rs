@@ -462,6 +462,7 @@ impl Walk<'_> {
         let applied = Applied { rule, flows: &flows, absorbed: &absorbed, terms: &b.take_terms() };
         let weights = self.weights.at(b, &site, &applied, self.composite.result);
         for (weight, share) in weights.map_err(|diagnostic| diagnostic.at(&name))? {
+            b.name_flow(share.value, share.carrier.letter(), weight);
             arrivals.entry(weight).or_default().push(share);
         }
         // A second view of the same relevance has nothing to book.
