@@ -317,13 +317,7 @@ impl Samples {
     }
 
     /// What the explained output loses with each window, spread over it.
-    fn drops(
-        &self,
-        b: &mut RelevanceBuilder,
-        used: &Use,
-        seed: &Seed,
-        path: &str,
-    ) -> Built<Vec<(String, Value)>> {
+    fn drops(&self, b: &mut RelevanceBuilder, used: &Use, seed: &Seed, path: &str) -> Built<Vec<(String, Value)>> {
         let drop = self.drop(b, seed)?;
         let mut results = Vec::new();
         for (place, (&tensor, windows)) in self.tensors.iter().zip(&used.windows).enumerate() {
@@ -444,13 +438,7 @@ fn noisy(m: &mut Maker, x: Value, step: Value, share: f64, (seed, stream): (i64,
 }
 
 /// `x₀ + α·(x − x₀)` with `α = (step + offset)/n`; the baseline itself from step `n` on.
-fn on_the_path(
-    m: &mut Maker,
-    (x, baseline): (Value, Value),
-    step: Value,
-    steps: i64,
-    offset: f64,
-) -> Built<Value> {
+fn on_the_path(m: &mut Maker, (x, baseline): (Value, Value), step: Value, steps: i64, offset: f64) -> Built<Value> {
     let dtype = m.ty(x).dtype;
     let place = m.cast(step, dtype, "place")?;
     let place = m.shift(place, offset, "place")?;
