@@ -8,6 +8,7 @@ use lrpc_ir::{Diagnostic, DiagnosticKind, Diagnostics};
 use serde::Deserialize;
 
 use super::roles::Role;
+use super::sampling::Sampling;
 use super::site::Carrier;
 use crate::rules::{self, RuleDef};
 
@@ -116,6 +117,8 @@ struct CompositeFile {
     /// Whether applications of rules are written to the ledger; gradients are no relevance and have none.
     ledger: Option<bool>,
     seed: Option<SeedKind>,
+    /// What it does several times; nothing for composites that need one run.
+    sampling: Option<Sampling>,
     #[serde(default)]
     parameters: BTreeMap<String, Parameter>,
     /// Parameters that choose a rule or a policy; a signature names them where they are not at this default.
@@ -140,6 +143,8 @@ pub struct Composite {
     pub ledger: bool,
     /// What relevance starts as.
     pub seed: SeedKind,
+    /// What it does several times, if it needs more than one run.
+    pub sampling: Option<Sampling>,
     /// Its parameters.
     pub parameters: BTreeMap<String, Parameter>,
     choices: BTreeMap<String, Parameter>,
@@ -192,11 +197,15 @@ pub const COMPOSITES: &[(&str, &str)] = &[
     ("gradient", include_str!("../../composites/gradient.toml")),
     ("guided-backprop", include_str!("../../composites/guided-backprop.toml")),
     ("input-x-gradient", include_str!("../../composites/input-x-gradient.toml")),
+    ("integrated-gradients", include_str!("../../composites/integrated-gradients.toml")),
     ("lrp-0", include_str!("../../composites/lrp-0.toml")),
     ("mamba", include_str!("../../composites/mamba.toml")),
+    ("occlusion", include_str!("../../composites/occlusion.toml")),
+    ("random", include_str!("../../composites/random.toml")),
     ("relp", include_str!("../../composites/relp.toml")),
     ("resnet-ratio", include_str!("../../composites/resnet-ratio.toml")),
     ("resnet-symmetric", include_str!("../../composites/resnet-symmetric.toml")),
+    ("smoothgrad", include_str!("../../composites/smoothgrad.toml")),
     ("vit", include_str!("../../composites/vit.toml")),
 ];
 
@@ -244,6 +253,7 @@ impl Composite {
         let result = file.result.or(base.as_ref().map(|base| base.result)).unwrap_or(Quantity::Relevance);
         let ledger = file.ledger.or(base.as_ref().map(|base| base.ledger)).unwrap_or(true);
         let seed = file.seed.or(base.as_ref().map(|base| base.seed)).unwrap_or(SeedKind::One);
+        let sampling = file.sampling.or(base.as_ref().and_then(|base| base.sampling));
         let (mut parameters, mut choices, inherited) = match base {
             Some(base) => (base.parameters, base.choices, base.entries),
             None => Default::default(),
@@ -258,6 +268,7 @@ impl Composite {
             result,
             ledger,
             seed,
+            sampling,
             parameters,
             choices,
             given: Vec::new(),
@@ -348,6 +359,11 @@ impl Composite {
         }
         self.check()?;
         Ok(self)
+    }
+
+    /// Whether its rules are applied: not by composites that only look at what comes out.
+    pub fn applies_rules(&self) -> bool {
+        self.sampling.is_none_or(Sampling::applies_rules)
     }
 
     /// The composite as the graph's header states it: its name, all its parameters, and the choices that are not at their

@@ -5,6 +5,7 @@ use lrpc_ir::ops::{
     Binary, Elementwise, Function, Linear, Movement, Normalize, Op, Pool, PoolKind, Reduce, ReduceKind, Source,
 };
 
+use super::sampling;
 use crate::attention;
 use crate::pattern::scaled;
 
@@ -162,7 +163,8 @@ fn is_activated(graph: &Graph, value: Value) -> bool {
 }
 
 fn is_graph_input(graph: &Graph, value: Value) -> bool {
-    matches!(graph.node(through_movement(graph, value).node).op, Op::Source(Source::Input(_)))
+    let origin = through_movement(graph, sampling::unperturbed(graph, through_movement(graph, value)));
+    matches!(graph.node(origin.node).op, Op::Source(Source::Input(_)))
 }
 
 /// The value before all movement of a single tensor, casts included.
