@@ -350,7 +350,7 @@ impl Walk<'_> {
     fn start(&self, b: &mut RelevanceBuilder, start: &Start) -> Built<Arrival> {
         let carrier = self.carrier;
         if let Some(relevance) = start.relevance {
-            if self.unit {
+            if self.request.unit_seed {
                 return Err(Diagnostic::request("a reconstruction error is a seed of its own").help("leave --seed one"));
             }
             if carrier == Carrier::Relevance {
