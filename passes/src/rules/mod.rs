@@ -19,6 +19,9 @@ mod norm_identity;
 pub(crate) mod shares;
 mod signed_ratio;
 mod stop;
+mod taylor;
+mod uniform;
+mod unit_map;
 mod value_path;
 mod w_square;
 mod winner;
@@ -62,6 +65,12 @@ impl RuleDef {
     pub fn shares_evenly(&self) -> bool {
         self.name == half::RULE.name
     }
+
+    /// Whether every element of R goes back as it is to elements that the output's was made from: one of which it is a
+    /// copy, or the argument of a function.
+    pub fn gives_back_unchanged(&self) -> bool {
+        [identity::RULE.name, movement::RULE.name, winner::RULE.name].contains(&self.name)
+    }
 }
 
 /// Every rule, by name.
@@ -82,6 +91,8 @@ pub const RULES: &[RuleDef] = &[
     norm_identity::RULE,
     signed_ratio::RULE,
     stop::RULE,
+    taylor::RULE,
+    uniform::RULE,
     value_path::RULE,
     w_square::RULE,
     winner::RULE,
@@ -98,10 +109,26 @@ pub fn find(name: &str) -> Option<&'static RuleDef> {
 const EPS: ParameterDef =
     ParameterDef { name: "eps", doc: "ε of the stabiliser S(z) = z + ε·sg(z)", default: || Parameter::Number(1e-6) };
 
+/// How ε enters the denominator. Every rule that has [`EPS`] has it too.
+const STABILISER: ParameterDef = ParameterDef {
+    name: "stabiliser",
+    doc: "`absolute`: S(z) = z + ε·sg(z); `relative`: ε times the root mean square of the sample's z in place of ε; \
+          `clip`: S(z) = sg(z)·max(|z|, ε)",
+    default: || Parameter::Word("absolute".into()),
+};
+
 /// What happens to a bias.
 const BIAS: ParameterDef = ParameterDef {
     name: "bias",
     doc: "`include`: the bias stays in the denominator and absorbs its share; `exclude`: it is left out of it",
+    default: || Parameter::Word("include".into()),
+};
+
+/// What happens to a bias or an added constant, where its share can also be given back.
+const BIAS_OR_REDISTRIBUTE: ParameterDef = ParameterDef {
+    name: "bias",
+    doc: "`include`: the bias stays in the denominator and absorbs its share; `exclude`: it is left out of it; \
+          `redistribute`: it stays there, and its share goes back to the inputs in equal parts",
     default: || Parameter::Word("include".into()),
 };
 
@@ -119,6 +146,14 @@ mod tests {
                 let name = format!("`{}`", parameter.name);
                 assert!(rule.doc.contains(&name), "{} is silent on {name}", rule.name);
             }
+        }
+    }
+
+    #[test]
+    fn every_rule_that_divides_has_all_modes_of_the_stabiliser() {
+        for rule in RULES {
+            let has = |name| rule.parameters.iter().any(|parameter| parameter.name == name);
+            assert_eq!(has("eps"), has("stabiliser"), "{}", rule.name);
         }
     }
 
