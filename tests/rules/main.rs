@@ -15,7 +15,9 @@ mod carriers;
 mod check;
 mod composition;
 mod conservation;
+mod costs;
 mod elementwise;
+mod filter;
 mod funnel;
 mod generated;
 mod gradients;
@@ -47,6 +49,8 @@ const TWINS: &[(&str, fn())] = &[
     ("NormIdentity", normalize::norm_identity),
     ("SignedRatio", additive::signed_ratio),
     ("Stop", normalize::stop),
+    ("Taylor", linear::taylor),
+    ("Uniform", linear::uniform),
     ("ValuePath", products::value_path),
     ("WSquare", linear::w_square),
     ("Winner", winner::winner),

@@ -227,6 +227,17 @@ impl<'a> RelevanceBuilder<'a> {
         self.op(Op::Movement(Movement::Broadcast { shape: shape.to_vec() }), &[x], hint)
     }
 
+    /// As [`RelevanceBuilder::broadcast`], but where `x` depends on weights alone the copies are made once, in `prepare`, for
+    /// operations that belong there.
+    pub fn broadcast_once(&mut self, x: Value, shape: &[Dim], hint: &str) -> Built<Value> {
+        if self.ty(x).shape == shape || !self.graph.is_constant(x) {
+            return self.broadcast(x, shape, hint);
+        }
+        let name = self.graph.fresh_name(&format!("{}{hint}.{}", self.prefix, self.subject));
+        let op = Op::Movement(Movement::Broadcast { shape: shape.to_vec() });
+        Ok(self.graph.add(Region::Prepare, op, &[x], &name, self.origin.clone())?)
+    }
+
     /// A value per channel (`[C]`), copied to `[N, C, …]`.
     pub fn per_channel(&mut self, x: Value, shape: &[Dim], hint: &str) -> Built<Value> {
         let mut column = vec![Dim::Known(1); shape.len().saturating_sub(1)];

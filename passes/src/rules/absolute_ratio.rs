@@ -31,8 +31,13 @@ Otsuki et al. 2024 (ratio split); Lee & Arias 2025.
 %D.y = add %size.y, %size.y.1; %s.y = div %R.y, %S.y; %R.x.y = mul %size.y, %s.y
 ";
 
-pub(super) const RULE: RuleDef =
-    RuleDef { name: "AbsRatio", doc: DOC, parameters: &[EPS, STABILISER, BIAS_OR_REDISTRIBUTE], classes: &["additive", "bilinear"], emit };
+pub(super) const RULE: RuleDef = RuleDef {
+    name: "AbsRatio",
+    doc: DOC,
+    parameters: &[EPS, STABILISER, BIAS_OR_REDISTRIBUTE],
+    classes: &["additive", "bilinear"],
+    emit,
+};
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let stabiliser = site.stabiliser()?;

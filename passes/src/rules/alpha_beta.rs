@@ -3,7 +3,7 @@
 use lrpc_ir::Diagnostic;
 
 use super::shares::{self, Part};
-use super::{BIAS, EPS, STABILISER, ParameterDef, RuleDef};
+use super::{BIAS, EPS, ParameterDef, RuleDef, STABILISER};
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::composite::Parameter;
 use crate::relevance::site::{Flow, Site};
@@ -37,8 +37,13 @@ const ALPHA: ParameterDef =
 const BETA: ParameterDef =
     ParameterDef { name: "beta", doc: "weight of negative contributions", default: || Parameter::Number(1.0) };
 
-pub(super) const RULE: RuleDef =
-    RuleDef { name: "AlphaBeta", doc: DOC, parameters: &[ALPHA, BETA, EPS, STABILISER, BIAS], classes: &["linear"], emit };
+pub(super) const RULE: RuleDef = RuleDef {
+    name: "AlphaBeta",
+    doc: DOC,
+    parameters: &[ALPHA, BETA, EPS, STABILISER, BIAS],
+    classes: &["linear"],
+    emit,
+};
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let (alpha, beta, stabiliser) = (site.number("alpha")?, site.number("beta")?, site.stabiliser()?);

@@ -27,7 +27,8 @@ Lapuschkin et al. 2019, supplement note 6; Kohlbrenner et al. 2020.
 %t.y = pool_transpose %sum.y {kind=sum, window=[3, 3]}; %R.x.y = broadcast %t.y
 ";
 
-pub(super) const RULE: RuleDef = RuleDef { name: "Flat", doc: DOC, parameters: &[EPS, STABILISER], classes: &["linear"], emit };
+pub(super) const RULE: RuleDef =
+    RuleDef { name: "Flat", doc: DOC, parameters: &[EPS, STABILISER], classes: &["linear"], emit };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let linear = site.linear(b)?;

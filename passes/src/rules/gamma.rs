@@ -5,7 +5,7 @@ use lrpc_ir::graph::Value;
 use lrpc_ir::ops::{Compare, Elementwise, Op};
 
 use super::shares::{self, Part};
-use super::{BIAS, EPS, STABILISER, ParameterDef, RuleDef};
+use super::{BIAS, EPS, ParameterDef, RuleDef, STABILISER};
 use crate::adjoint::elementwise::mask;
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::composite::Parameter;
@@ -86,13 +86,7 @@ fn folded(b: &mut RelevanceBuilder, site: &Site, linear: &LinearSite, gamma: f64
     Ok(Flow::Times(linear.transpose(b, s, weight, "t")?))
 }
 
-fn by_sign(
-    b: &mut RelevanceBuilder,
-    site: &Site,
-    linear: &LinearSite,
-    bias: Option<Value>,
-    gamma: f64,
-) -> Built<Flow> {
+fn by_sign(b: &mut RelevanceBuilder, site: &Site, linear: &LinearSite, bias: Option<Value>, gamma: f64) -> Built<Flow> {
     let relevance = site.relevance(b)?;
     let z = if bias.is_some() { b.activation(linear.output)? } else { linear.output_without_bias(b)? };
     let ty = b.ty(z);

@@ -4,7 +4,7 @@ use lrpc_ir::Diagnostic;
 use lrpc_ir::graph::Value;
 use lrpc_ir::ops::{Binary, Elementwise, Op};
 
-use super::{EPS, STABILISER, RuleDef};
+use super::{EPS, RuleDef, STABILISER};
 use crate::adjoint;
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::site::{Carrier, Flow, Site};
@@ -31,7 +31,8 @@ Achtibat et al. 2024, eq. 13 and 14 (uniform rule).
 %R.x.y = scale %R.y {by=0.5}
 ";
 
-pub(super) const RULE: RuleDef = RuleDef { name: "Half", doc: DOC, parameters: &[EPS, STABILISER], classes: &["bilinear"], emit };
+pub(super) const RULE: RuleDef =
+    RuleDef { name: "Half", doc: DOC, parameters: &[EPS, STABILISER], classes: &["bilinear"], emit };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     match (&site.op, site.arrival.carrier) {

@@ -3,7 +3,7 @@
 use lrpc_ir::ops::{Normalize, Op};
 use lrpc_ir::{Absorbed, Diagnostic, DiagnosticKind};
 
-use super::{EPS, STABILISER, RuleDef};
+use super::{EPS, RuleDef, STABILISER};
 use crate::adjoint::normalize::{Statistics, centre, parameter};
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::site::{Carrier, Flow, Site};

@@ -180,8 +180,11 @@ pub(super) fn constant_input(
                 return Err(Diagnostic::request(format!("`{name}` has {} numbers, not one per channel", values.len())));
             }
             let channels = b.listed(values, x.dtype)?;
+            let mut column = vec![Dim::Known(1); one_sample.len().saturating_sub(1)];
+            column[0].clone_from(&x.shape[1]);
             one_sample[1].clone_from(&x.shape[1]);
-            b.per_channel(channels, &one_sample, name)
+            let column = b.reshape(channels, &column, name)?;
+            b.broadcast_once(column, &one_sample, name)
         }
         other => Err(Diagnostic::request(format!("`{name}` is a number or a list, not {other}"))),
     }

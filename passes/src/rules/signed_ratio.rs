@@ -30,8 +30,13 @@ Anders et al. 2021 (zennit's Norm); Achtibat et al. 2024, eq. 8.
 %s.y = div %R.y, %S.y; %R.a = weigh %p.a, %s.y; %R.b = weigh %p.b, %s.y
 ";
 
-pub(super) const RULE: RuleDef =
-    RuleDef { name: "SignedRatio", doc: DOC, parameters: &[EPS, STABILISER, BIAS_OR_REDISTRIBUTE], classes: &["additive"], emit };
+pub(super) const RULE: RuleDef = RuleDef {
+    name: "SignedRatio",
+    doc: DOC,
+    parameters: &[EPS, STABILISER, BIAS_OR_REDISTRIBUTE],
+    classes: &["additive"],
+    emit,
+};
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     if shares::leaves_constant_out(site)? {

@@ -17,7 +17,7 @@ input. Of an addition both operands receive R/2.
 
 # Conserves?
 Exactly, but for half of an addition's R where one operand is a constant, which is in the ledger as bias, and for outputs
-that see no input at all, which are in the ledger as the rule's own. It puts relevance where x = 0.
+that see no input at all, which are in the ledger with the stabiliser. It puts relevance where x = 0.
 
 # Use when
 Average pooling, where every place is to count alike; linear maps whose weights are to be ignored without a stabiliser.
@@ -43,7 +43,7 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
             let linear = site.linear(b)?;
             let map = UnitMap::of(b, &linear)?;
             let count = map.count(b)?;
-            let each = divide_by_count(b, relevance, count, map.may_see_nothing())?;
+            let each = b.quotient(relevance, count, 0.0, "s")?;
             map.transpose(b, each)?
         }
         Op::Elementwise(Elementwise::Binary(Binary::Add | Binary::Sub)) => {
@@ -82,16 +82,8 @@ fn counted(b: &mut RelevanceBuilder, site: &Site, op: Op, ones: &[Dim], relevanc
     let ones = b.filled(1.0, ty.dtype, ones)?;
     let count = b.op(op.clone(), &[ones], "D")?;
     let count = b.broadcast(count, &ty.shape, "D")?;
-    let each = divide_by_count(b, relevance, count, true)?;
+    let each = b.quotient(relevance, count, 0.0, "s")?;
     adjoint::vjp(b, &Site { op, ..site.clone() }, 0, each)
-}
-
-fn divide_by_count(b: &mut RelevanceBuilder, relevance: Value, count: Value, may_be_zero: bool) -> Built<Value> {
-    if may_be_zero {
-        let stays = b.where_zero(count, relevance)?;
-        b.absorb(Absorbed::Rule, stays);
-    }
-    b.binary(Binary::Ratio, relevance, count, "s")
 }
 
 #[cfg(test)]

@@ -51,7 +51,9 @@ impl<'a> UnitMap<'a> {
                 let side = |pair: &(usize, usize)| if linear.input_is_left() { pair.1 } else { pair.0 };
                 let lengths: Vec<Dim> = dot.contract.iter().map(|pair| weight.shape[side(pair)].clone()).collect();
                 let Dim::Known(count) = product(&lengths)? else {
-                    return Err(Diagnostic::new("counting the inputs of an output needs a contraction of known length"));
+                    return Err(Diagnostic::new(
+                        "counting the inputs of an output needs a contraction of known length",
+                    ));
                 };
                 let y = b.ty(linear.output);
                 b.filled(count as f64, y.dtype, &y.shape)

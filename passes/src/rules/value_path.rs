@@ -3,7 +3,7 @@
 use lrpc_ir::Diagnostic;
 use lrpc_ir::ops::Op;
 
-use super::{EPS, STABILISER, RuleDef};
+use super::{EPS, RuleDef, STABILISER};
 use crate::adjoint;
 use crate::attention::shares_slot;
 use crate::relevance::builder::{Built, RelevanceBuilder};

@@ -1,6 +1,6 @@
 //! w² rule for linear maps.
 
-use super::{BIAS, EPS, STABILISER, RuleDef, shares};
+use super::{BIAS, EPS, RuleDef, STABILISER, shares};
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::site::{Flow, Site};
 

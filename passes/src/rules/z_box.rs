@@ -5,7 +5,7 @@ use lrpc_ir::ops::{Linear, ReduceKind};
 use lrpc_ir::{Diagnostic, Dim};
 
 use super::shares::{self, Part};
-use super::{EPS, STABILISER, ParameterDef, RuleDef};
+use super::{EPS, ParameterDef, RuleDef, STABILISER};
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::composite::Parameter;
 use crate::relevance::site::{Flow, LinearSite, Site};
@@ -132,7 +132,7 @@ impl Bound<'_> {
         column[axis].clone_from(&ty.shape[axis]);
         let values = b.listed(values, ty.dtype)?;
         let values = b.reshape(values, &column, "box")?;
-        let values = b.broadcast(values, &ty.shape, "box")?;
+        let values = b.broadcast_once(values, &ty.shape, "box")?;
         b.mul(values, weight, "Wbox").map(Some)
     }
 

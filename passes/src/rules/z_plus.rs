@@ -1,7 +1,7 @@
 //! z⁺ rule for linear maps, generalised to inputs of any sign.
 
 use super::shares::{self, Part};
-use super::{BIAS, EPS, STABILISER, RuleDef};
+use super::{BIAS, EPS, RuleDef, STABILISER};
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::site::{Flow, Site};
 
