@@ -249,16 +249,38 @@ fn an_excluded_constant_takes_nothing() {
         if pair.constant.is_none() {
             continue;
         }
-        let policy = random.pick(&["exclude", "redistribute"]);
-        pair.site("SignedRatio", &format!("bias = '{policy}'")).check(random, &mut count, |r| Expected {
-            relevance: vec![r.clone()],
-            bias: 0.0,
-            stabiliser: 0.0,
-        });
+        for rule in ["SignedRatio", "AbsRatio"] {
+            for policy in ["exclude", "redistribute"] {
+                let site = pair.site(rule, &format!("bias = '{policy}'"));
+                site.check(random, &mut count, |r| Expected { relevance: vec![r.clone()], bias: 0.0, stabiliser: 0.0 });
+            }
+        }
         let split = |r: &ArrayD<f64>| pair.expected(absolute_split(&pair.contributions(), r, 1e-6));
-        pair.site("SignedRatio", "bias = 'operand'").check(random, &mut count, split);
+        for rule in ["SignedRatio", "AbsRatio"] {
+            pair.site(rule, "bias = 'operand'").check(random, &mut count, split);
+        }
     }
-    count.suffices(10);
+    count.suffices(40);
+}
+
+/// Equal parts for all operands, and for all places that an output sees.
+pub fn uniform() {
+    let mut count = Count::default();
+    for seed in 0..CASES {
+        let random = &mut Random::new(seed);
+        let pair = Pair::draw(random, &["add", "sub"]);
+        pair.site("Uniform", "")
+            .check(random, &mut count, |r| pair.expected(Split { operands: vec![r / 2.0, r / 2.0], stabiliser: 0.0 }));
+        let mut single = match random.below(3) {
+            0 => Single::reduce(random),
+            1 => Single::pool(random),
+            _ => Single::cumulative_sum(random),
+        };
+        let site = single.site("Uniform", "");
+        single.dense.weight = single.dense.connected.mapv(|connected| f64::from(u8::from(connected)));
+        site.check(random, &mut count, |r| single.expected(r, 0.0, |_| 1.0));
+    }
+    count.suffices(2 * CASES as usize);
 }
 
 #[test]

@@ -8,11 +8,14 @@ mod active;
 pub mod builder;
 pub mod composite;
 pub mod condition;
+mod filter;
 pub mod roles;
 pub mod sampling;
 pub mod seed;
 pub mod selective;
 pub mod site;
+pub mod stabiliser;
+pub mod support;
 pub mod target;
 pub(crate) mod weights;
 
@@ -32,6 +35,7 @@ use sampling::{Explained, Samples};
 use seed::Start;
 use selective::Selections;
 use site::{Arrival, Carrier, Flow, Site};
+use support::{Support, Supports};
 use target::Target;
 use weights::{Applied, Weights};
 
@@ -271,15 +275,21 @@ impl Walk<'_> {
         let prefix: String = self.parts.iter().map(|part| format!("{part}.")).collect();
         let mut b = RelevanceBuilder::new(graph, promises, self.nonnegative, &prefix);
         let mut arrivals: HashMap<Value, Vec<Arrival>> = HashMap::new();
+        let mut supports = Supports::default();
         for start in &seed.starts {
             b.begin(start.output, "seed");
             let arrival = self.start(&mut b, start)?;
+            // R = y ⊙ g, but for seeds of 1 and those that state R.
+            let anywhere = self.request.unit_seed || start.relevance.is_some();
+            supports.note(start.output, if anywhere { Support::Anywhere } else { Support::Nonzero });
             arrivals.entry(start.output).or_default().push(arrival);
         }
         let mut relevance = HashMap::new();
         for step in steps.into_iter().rev() {
+            let parts = arrivals.get(&step.output).map_or(0, Vec::len);
+            let support = supports.of_sum(step.output, parts);
             let Some(arrival) = self.arrive(&mut b, step.output, &mut arrivals, &mut relevance)? else { continue };
-            self.apply(&mut b, step, arrival, &mut arrivals).map_err(Diagnostics::from)?;
+            self.apply(&mut b, step, (arrival, support), &mut arrivals, &mut supports).map_err(Diagnostics::from)?;
         }
         self.results(&mut b, &mut arrivals, &mut relevance)?;
         self.book_dead_ends(&mut b, &mut arrivals)?;
@@ -468,8 +478,9 @@ impl Walk<'_> {
         &self,
         b: &mut RelevanceBuilder,
         step: Step,
-        arrival: Arrival,
+        (arrival, support): (Arrival, Support),
         arrivals: &mut HashMap<Value, Vec<Arrival>>,
+        supports: &mut Supports,
     ) -> Built<()> {
         let rule = step.choice.rule;
         b.begin(step.output, rule.name);
@@ -484,9 +495,14 @@ impl Walk<'_> {
             held: step.held,
             output: step.output,
             arrival,
+            support,
             parameters: step.choice.parameters,
         };
-        let flows = (rule.emit)(b, &site).map_err(|diagnostic| diagnostic.at(&name))?;
+        let passing = match (self.composite.filter()?, site.class) {
+            (Some(filter), Class::Linear { .. }) => Site { arrival: filter.pass(b, &site)?, ..site.clone() },
+            _ => site.clone(),
+        };
+        let flows = (rule.emit)(b, &passing).map_err(|diagnostic| diagnostic.at(&name))?;
         let mut outputs = Vec::new();
         for (&operand, flow) in site.operands.iter().zip(&flows) {
             let sent = match *flow {
@@ -504,6 +520,7 @@ impl Walk<'_> {
                 outputs.push(self.as_relevance(b, operand, sent)?);
             }
             b.name_flow(sent.value, sent.carrier.letter(), operand);
+            supports.note(operand, support::of_flow(&site, rule, *flow, self.nonnegative.contains(&operand)));
             arrivals.entry(operand).or_default().push(sent);
         }
         let absorbed = b.take_absorbed();
