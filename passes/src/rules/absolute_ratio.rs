@@ -40,11 +40,17 @@ pub(super) const RULE: RuleDef = RuleDef {
 };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
-    let stabiliser = site.stabiliser()?;
-    let relevance = site.relevance(b)?;
     if shares::leaves_constant_out(site)? {
+        let relevance = site.relevance(b)?;
         return site.flows(b, |_, _| Ok(Flow::Relevance(relevance)));
     }
+    by_size(b, site)
+}
+
+/// Shares by absolute value, a constant's booked as bias.
+pub(super) fn by_size(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
+    let stabiliser = site.stabiliser()?;
+    let relevance = site.relevance(b)?;
     match &site.op {
         Op::Elementwise(Elementwise::Binary(binary)) => {
             let sizes = [size_of(b, site, 0, *binary)?, size_of(b, site, 1, *binary)?];

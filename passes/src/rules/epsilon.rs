@@ -23,7 +23,7 @@ Dense layers, and every linear map of a network that is to be explained close to
 
 # Parameters
 `eps`, `stabiliser`: stabiliser of the denominator. `bias`: `include` keeps the bias in z, `exclude` takes z = xW,
-`redistribute` as above.
+`redistribute` as above, `operand` first shares R between xW and b by their sizes.
 
 # Reference
 Bach et al. 2015, eq. 58; Montavon et al. 2019, section 10.2; redistribution: Arras et al. 2017, eq. 2 with δ = 1.
@@ -45,6 +45,7 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     if site.word("bias")? == "redistribute" {
         return redistributed(b, site, &linear);
     }
+    let site = &shares::behind_bias(b, site, &linear)?;
     let stabiliser = site.stabiliser()?;
     let bias = shares::bias_in(b, site, &linear)?;
     let s = if bias.is_some() || linear.bias.is_none() {
