@@ -370,11 +370,6 @@ impl Composite {
         Ok(self)
     }
 
-    /// Whether its rules are applied: not by composites that only look at what comes out.
-    pub fn applies_rules(&self) -> bool {
-        self.sampling.is_none_or(Sampling::applies_rules)
-    }
-
     /// Whether the option means something to the composite.
     fn has_option(&self, option: &str) -> bool {
         let divides = |entry: &Entry| {
@@ -390,6 +385,11 @@ impl Composite {
     /// A parameter `filter` that is no fraction.
     pub fn filter(&self) -> Result<Option<Filter>, Diagnostic> {
         self.parameters.get("filter").map(Filter::from_parameter).transpose()
+    }
+
+    /// Whether its rules are applied: not by composites that only look at what comes out.
+    pub fn applies_rules(&self) -> bool {
+        self.sampling.is_none_or(Sampling::applies_rules)
     }
 
     /// The composite as the graph's header states it: its name, all its parameters, and the choices that are not at their

@@ -279,9 +279,9 @@ impl Walk<'_> {
         for start in &seed.starts {
             b.begin(start.output, "seed");
             let arrival = self.start(&mut b, start)?;
-            // R = y ⊙ g, but for seeds of 1 and those that state R.
-            let anywhere = self.request.unit_seed || start.relevance.is_some();
-            supports.note(start.output, if anywhere { Support::Anywhere } else { Support::Nonzero });
+            // R = y ⊙ g, but for seeds of 1 and relevance that the target states.
+            let product = !self.request.unit_seed && start.relevance.is_none();
+            supports.note(start.output, if product { Support::Nonzero } else { Support::Anywhere });
             arrivals.entry(start.output).or_default().push(arrival);
         }
         let mut relevance = HashMap::new();
@@ -525,7 +525,7 @@ impl Walk<'_> {
         }
         let absorbed = b.take_absorbed();
         let applied = Applied { rule, flows: &flows, absorbed: &absorbed, terms: &b.take_terms() };
-        let weights = self.weights.at(b, &site, &applied, self.composite.result);
+        let weights = self.weights.at(b, &passing, &applied, self.composite.result);
         for (weight, share) in weights.map_err(|diagnostic| diagnostic.at(&name))? {
             b.name_flow(share.value, share.carrier.letter(), weight);
             arrivals.entry(weight).or_default().push(share);

@@ -47,7 +47,7 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     by_size(b, site)
 }
 
-/// The shares by size, whatever the policy for constants.
+/// Shares by absolute value, a constant's booked as bias.
 pub(super) fn by_size(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let stabiliser = site.stabiliser()?;
     let relevance = site.relevance(b)?;

@@ -42,10 +42,10 @@ pub(super) const RULE: RuleDef = RuleDef {
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let linear = site.linear(b)?;
-    let site = &shares::behind_bias(b, site, &linear)?;
     if site.word("bias")? == "redistribute" {
         return redistributed(b, site, &linear);
     }
+    let site = &shares::behind_bias(b, site, &linear)?;
     let stabiliser = site.stabiliser()?;
     let bias = shares::bias_in(b, site, &linear)?;
     let s = if bias.is_some() || linear.bias.is_none() {

@@ -29,7 +29,8 @@ the stabiliser.
 Lower and middle layers: between ε (γ → 0) and z⁺ (γ → ∞).
 
 # Parameters
-`gamma`: γ. `eps`, `stabiliser`: stabiliser of the denominator. `bias`: `include` or `exclude`.
+`gamma`: γ; 0 boosts nothing, as the ε rule. `eps`, `stabiliser`: stabiliser of the denominator. `bias`: `include` or
+`exclude`.
 
 # Reference
 Montavon et al. 2019, section 10.2.1; any sign: Andéol et al. 2021.
@@ -97,18 +98,20 @@ fn by_sign(b: &mut RelevanceBuilder, site: &Site, linear: &LinearSite, bias: Opt
     };
     let above = compare(b, Compare::Greater, "above")?;
     let level = compare(b, Compare::Equal, "level")?;
-    let pick = |b: &mut RelevanceBuilder, positive, negative, hint: &str| {
-        b.op(Op::Elementwise(Elementwise::Where), &[above, positive, negative], hint)
-    };
 
     let stays = mask(b, level, relevance, true)?;
     b.absorb(lrpc_ir::Absorbed::Stabiliser, stays);
     let flowing = mask(b, level, relevance, false)?;
+    let stabiliser = site.stabiliser()?;
     if gamma == 0.0 {
-        let s = b.quotient(flowing, z, site.stabiliser()?, "s")?;
+        let s = b.quotient(flowing, z, stabiliser, "s")?;
         shares::absorb_bias(b, bias, s)?;
         return Ok(Flow::Times(linear.transpose(b, s, linear.weight, "t")?));
     }
+
+    let pick = |b: &mut RelevanceBuilder, positive, negative, hint: &str| {
+        b.op(Op::Elementwise(Elementwise::Where), &[above, positive, negative], hint)
+    };
 
     let (positive, negative) = both_parts(b, linear)?;
     let favoured = pick(b, positive, negative, "favoured")?;
@@ -124,7 +127,7 @@ fn by_sign(b: &mut RelevanceBuilder, site: &Site, linear: &LinearSite, bias: Opt
     let boost = shares::with_bias(b, boost, boosted_bias)?;
     let denominator = b.add(z, boost, "D")?;
 
-    let s = b.quotient(flowing, denominator, site.stabiliser()?, "s")?;
+    let s = b.quotient(flowing, denominator, stabiliser, "s")?;
     if let (Some(bias), Some(boosted)) = (bias, boosted_bias) {
         let whole = b.add(bias, boosted, "b")?;
         shares::absorb_bias(b, Some(whole), s)?;

@@ -23,8 +23,8 @@ Exactly along an identity, else as `AbsRatio`; a constant's share is in the ledg
 Comparison with results that ignore identity shortcuts, or that follow nothing else.
 
 # Parameters
-`to`: `block` gives all to what the block computed, `skip` all to the shortcut. `eps`, `stabiliser`: stabiliser of the shares where there is
-no identity.
+`to`: `block` gives all to what the block computed, `skip` all to the shortcut. `eps`, `stabiliser`: stabiliser
+of the shares where there is no identity.
 
 # Reference
 Otsuki et al. 2024: LRP for ResNet without relevance splitting, in whose reference code identity shortcuts take nothing

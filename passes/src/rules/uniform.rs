@@ -1,10 +1,10 @@
 //! Uniform rule for linear maps, sums and average pooling.
 
-use lrpc_ir::graph::Value;
-use lrpc_ir::ops::{Binary, Elementwise, Op, Pool, PoolKind, Reduce, ReduceKind};
-use lrpc_ir::{Absorbed, Diagnostic, DiagnosticKind, Dim};
+use lrpc_ir::ops::{Binary, Elementwise, Op, Pool, PoolKind, ReduceKind};
+use lrpc_ir::{Absorbed, Diagnostic, DiagnosticKind};
 
 use super::RuleDef;
+use super::uniform_pool::alike;
 use super::unit_map::UnitMap;
 use crate::adjoint;
 use crate::relevance::builder::{Built, RelevanceBuilder};
@@ -29,8 +29,8 @@ None.
 Bach et al. 2015, section on linear maps without weights; pooling: Lee & Arias 2025.
 
 # Example graph
-%D.y = pool %const.y {kind=sum, window=[2, 2]}; %s.y = ratio %R.y, %D.y; %R.x.y = pool_transpose %s.y {kind=sum,
-window=[2, 2]}
+%D.y = pool %const.y {kind=sum, window=[3, 3], pad=1}; %s.y = ratio %R.y, %D.y; %t.y = pool_transpose %sum.y {kind=sum,
+window=[3, 3], pad=1}
 ";
 
 pub(super) const RULE: RuleDef =
@@ -53,20 +53,16 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
             }
             half
         }
-        // A mean gives every element the same part of what it is.
-        Op::Reduce(reduce) if matches!(reduce.kind, ReduceKind::Sum | ReduceKind::Mean) => {
-            let mean = Op::Reduce(Reduce { kind: ReduceKind::Mean, ..reduce.clone() });
+        Op::Pool(Pool::Window(..)) | Op::Reduce(_) => {
+            let mean = alike(&site.op, PoolKind::Average, ReduceKind::Mean)?;
             adjoint::vjp(b, &Site { op: mean, ..site.clone() }, 0, relevance)?
         }
-        Op::Pool(Pool::Window(kind, window)) if *kind != PoolKind::Max => {
-            let sum = Op::Pool(Pool::Window(PoolKind::Sum, window.clone()));
-            let mut one = b.ty(site.operands[0]).shape;
-            one.iter_mut().take(2).for_each(|length| *length = Dim::Known(1));
-            counted(b, site, sum, &one, relevance)?
-        }
         Op::Scan(_) => {
-            let shape = b.ty(site.operands[0]).shape;
-            counted(b, site, site.op.clone(), &shape, relevance)?
+            let ty = b.ty(site.operands[0]);
+            let ones = b.filled(1.0, ty.dtype, &ty.shape)?;
+            let count = b.op(site.op.clone(), &[ones], "D")?;
+            let each = b.quotient(relevance, count, 0.0, "s")?;
+            adjoint::vjp(b, site, 0, each)?
         }
         other => {
             let message = format!("the inputs of `{}` are not alike", other.mnemonic());
@@ -74,16 +70,6 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
         }
     };
     site.flows(b, |_, _| Ok(Flow::Relevance(result)))
-}
-
-/// `VJP(R / k)` of an operation whose weights all are 1, with `k` what it gives for ones of shape `ones`.
-fn counted(b: &mut RelevanceBuilder, site: &Site, op: Op, ones: &[Dim], relevance: Value) -> Built<Value> {
-    let ty = b.ty(site.output);
-    let ones = b.filled(1.0, ty.dtype, ones)?;
-    let count = b.op(op.clone(), &[ones], "D")?;
-    let count = b.broadcast(count, &ty.shape, "D")?;
-    let each = b.quotient(relevance, count, 0.0, "s")?;
-    adjoint::vjp(b, &Site { op, ..site.clone() }, 0, each)
 }
 
 #[cfg(test)]
@@ -101,21 +87,6 @@ mod tests {
         weight @w : f32[8, 2, 3, 3]
         forward
           %y = conv %x, @w {pad=1} : f32[N, 8, 4, 4] from "/conv"
-        result "output/y" = %y
-        "#,
-        );
-    }
-
-    #[test]
-    fn uniform_pool() {
-        check_rule(
-            "uniform_pool",
-            "Uniform",
-            "",
-            r#"
-        input %x : f32[N, 2, 4, 4]
-        forward
-          %y = pool %x {kind=average, window=[2, 2], stride=2} : f32[N, 2, 2, 2] from "/pool"
         result "output/y" = %y
         "#,
         );
