@@ -117,16 +117,26 @@ fn listed(names: &[String]) -> String {
     format!("{}{more}", names.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>().join(", "))
 }
 
-/// Nothing is called so; names that hold the last part of the one that was given are shown.
+/// Nothing is called so. Shown are names that hold the last part of the one that was given, or else those that begin like
+/// it.
 fn unknown(imported: &Imported, flag: &str, name: &str) -> Diagnostic {
-    let message = format!("{flag} {name}: the model computes no tensor of that name, and has no node or module called so");
-    let last = name.rsplit(['/', '.', '*', '?']).find(|part| !part.is_empty()).unwrap_or(name).to_lowercase();
+    let message =
+        format!("{flag} {name}: the model computes no tensor of that name, and has no node or module called so");
     let nodes = imported.file.graph().node.iter().map(|node| node.name());
-    let names = || activations(imported).map(|(name, _)| name).chain(nodes.clone());
-    let alike: BTreeSet<&str> = names().filter(|name| name.to_lowercase().contains(&last)).collect();
-    let shown = |names: &mut dyn Iterator<Item = &str>| names.take(LISTED).collect::<Vec<_>>().join(", ");
-    Diagnostic::request(message).help(match alike.is_empty() {
-        true => format!("some that it computes: {}", shown(&mut names())),
-        false => format!("similar names: {}", shown(&mut alike.into_iter())),
+    let known = |value: Value| is_activation(&imported.graph, value) || is_weight(&imported.graph, value);
+    let tensors = imported.values.iter().filter(|(_, value)| known(**value)).map(|(name, _)| name.as_str());
+    let names: BTreeSet<&str> = tensors.chain(nodes).filter(|name| !name.is_empty()).collect();
+    let last = name.rsplit(['/', '.', '*', '?']).find(|part| !part.is_empty()).unwrap_or(name).to_lowercase();
+    let holds: Vec<&str> = names.iter().copied().filter(|name| name.to_lowercase().contains(&last)).collect();
+    let common = |other: &str| name.chars().zip(other.chars()).take_while(|(a, b)| a == b).count();
+    let most = names.iter().map(|other| common(other)).max().filter(|&most| most > 1);
+    let begin: Vec<&str> = names.iter().copied().filter(|other| Some(common(other)) == most).collect();
+    let shown = |names: Vec<&str>| names.into_iter().take(LISTED).collect::<Vec<_>>().join(", ");
+    Diagnostic::request(message).help(match (holds.is_empty(), begin.is_empty()) {
+        (false, _) => format!("similar names: {}", shown(holds)),
+        (true, false) => format!("similar names: {}", shown(begin)),
+        (true, true) => {
+            format!("some that it computes: {}", shown(activations(imported).map(|(name, _)| name).collect()))
+        }
     })
 }

@@ -41,12 +41,8 @@ pub(crate) fn apply_rule(rule: &str, with: &str, body: &str) -> Result<Graph, Di
     let composite = Composite::from_toml(&toml)?;
     let mut graph = read(body);
     let wrt = graph.inputs().into_iter().filter(|&input| graph.ty(input).dtype.is_float()).collect();
-    let request = Request {
-        composites: vec![composite],
-        targets: vec![Target::default_of("y")],
-        wrt,
-        ..Request::default()
-    };
+    let request =
+        Request { composites: vec![composite], targets: vec![Target::default_of("y")], wrt, ..Request::default() };
     relevance::generate(&mut graph, &request)?;
     Ok(graph)
 }

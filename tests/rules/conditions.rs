@@ -12,13 +12,13 @@ use crate::funnel::{Explanation, Outcome, Tensors, explain, run, run_sized};
 use crate::numbers::{Random, Style};
 
 /// A network with a skip around its masked tensor `%a`, and the part of it up to `%a`.
-const HEADER: &str = "weight @w : f32[4, 2, 3, 3]\nweight @b : f32[4]\nweight @v : f32[4, 4, 3, 3]\nweight @u : f32[64, 3]\n\
-                      input %x : f32[2, 2, 4, 4]\nforward\n\
-                      %h = conv %x, @w, @b {pad=1} : f32[2, 4, 4, 4] from \"/first\"\n%a = relu %h : f32[2, 4, 4, 4] from \"/relu\"\n";
+const FIRST: &str = "weight @w : f32[4, 2, 3, 3]\nweight @b : f32[4]\n\
+                     input %x : f32[2, 2, 4, 4]\nforward\n\
+                     %h = conv %x, @w, @b {pad=1} : f32[2, 4, 4, 4] from \"/first\"\n%a = relu %h : f32[2, 4, 4, 4] from \"/relu\"\n";
 
 fn network() -> String {
     format!(
-        "{HEADER}%c = conv %a, @v {{pad=1}} : f32[2, 4, 4, 4] from \"/second\"\n%d = tanh %c : f32[2, 4, 4, 4] from \"/tanh\"\n\
+        "weight @v : f32[4, 4, 3, 3]\nweight @u : f32[64, 3]\n{FIRST}%c = conv %a, @v {{pad=1}} : f32[2, 4, 4, 4] from \"/second\"\n%d = tanh %c : f32[2, 4, 4, 4] from \"/tanh\"\n\
          %s = add %a, %d : f32[2, 4, 4, 4] from \"/add\"\n%f = reshape %s : f32[2, 64] from \"/flat\"\n\
          %y = dot %f, @u {{contract=1x0}} : f32[2, 3] from \"/fc\"\nresult \"output/y\" = %y\n"
     )
@@ -43,7 +43,7 @@ fn from_given(composite: &str, relevance: &ArrayD<f64>, tensors: &Tensors) -> Ar
     let mut explanation = Explanation::of(Composite::named(composite).unwrap(), &["x"]);
     explanation.targets = vec!["a:given".into()];
     explanation.unit_seed = true;
-    let graph = explain(&format!("{HEADER}result \"output/a\" = %a\n"), &explanation);
+    let graph = explain(&format!("{FIRST}result \"output/a\" = %a\n"), &explanation);
     let mut tensors = tensors.clone();
     tensors.insert("target".into(), relevance.clone());
     run(&graph, &tensors, Precision::F64).relevance("x").clone()
@@ -78,7 +78,10 @@ fn what_passes_is_what_starts_at_the_tensor_masked() {
             let passed = only(all.relevance("a"), *axis, places);
             let expected = from_given(composite, &passed, &tensors);
             let scale = largest(&expected);
-            let (a, x) = (&outcome.results[&format!("c{number}/relevance/a")], &outcome.results[&format!("c{number}/relevance/x")]);
+            let (a, x) = (
+                &outcome.results[&format!("c{number}/relevance/a")],
+                &outcome.results[&format!("c{number}/relevance/x")],
+            );
             assert_close(a, &passed, 1e-12 * scale.max(1.0), text);
             assert_close(x, &expected, 1e-10 * scale, &format!("{composite} {text}"));
             assert!(scale > 0.0);
@@ -116,7 +119,8 @@ fn all_channels_together_are_the_whole_relevance() {
 #[test]
 fn masks_of_one_condition_all_apply() {
     let tensors = numbers(17);
-    let [both, first] = [["a:channel=1 & x:axis3=2"], ["a:channel=1"]].map(|text| explained("epsilon", &text, None, &tensors));
+    let [both, first] =
+        [["a:channel=1 & x:axis3=2"], ["a:channel=1"]].map(|text| explained("epsilon", &text, None, &tensors));
     let expected = only(first.relevance("x"), 3, &[2]);
     assert_close(both.relevance("x"), &expected, 1e-12, "two tensors");
     let corner = explained("epsilon", &["a:axis2=0 & a:axis3=0"], None, &tensors);

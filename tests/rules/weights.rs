@@ -176,7 +176,8 @@ fn gradients_of_weights_agree_with_differences() {
     let random = &mut Random::new(5);
     for map in maps() {
         let channels = map.output[1];
-        let body = body(&map, channels).replace("%row = reshape %y", &format!("%t = tanh %y : f32{:?}\n%row = reshape %t", map.output));
+        let body = body(&map, channels)
+            .replace("%row = reshape %y", &format!("%t = tanh %y : f32{:?}\n%row = reshape %t", map.output));
         let mut tensors = numbers(&map, channels, random);
         // Weights are f32: eighths, and steps that they hold exactly.
         for name in ["w", "b"] {
@@ -204,7 +205,12 @@ fn gradients_of_weights_agree_with_differences() {
                 }
                 let expected = if is_product { &gradient * &tensors[name] } else { gradient };
                 let tolerance = 1e-5 * largest(&expected).max(1.0);
-                assert_close(outcome.relevance(name), &expected, tolerance, &format!("{composite} {name} {}", map.line));
+                assert_close(
+                    outcome.relevance(name),
+                    &expected,
+                    tolerance,
+                    &format!("{composite} {name} {}", map.line),
+                );
             }
         }
     }
@@ -268,4 +274,42 @@ fn rules_without_weights_and_other_parameters_are_refused() {
     let sum = "weight @w : f32[4, 4]\nweight @v : f32[4, 4]\ninput %x : f32[2, 4]\nprepare\n%u = add @w, @v : f32[4, 4]\nforward\n\
                %y = dot %x, %u {contract=1x0} : f32[2, 4] from \"/fc\"\nresult \"output/y\" = %y\n";
     assert!(refused("epsilon", sum, "v").contains("merged with other constants"));
+}
+
+#[test]
+fn a_kernel_may_be_an_activation() {
+    let body = "input %x : f32[2, 4, 6]\ninput %k : f32[6, 2, 3]\nweight @head : f32[72, 2]\nforward\n\
+                %y = conv %x, %k {pad=1, groups=2} : f32[2, 6, 6] from \"/conv\"\n%f = reshape %y : f32[1, 72] from \"/flat\"\n\
+                %scores = dot %f, @head {contract=1x0} : f32[1, 2] from \"/head\"\nresult \"output/scores\" = %scores\n";
+    let random = &mut Random::new(29);
+    let shapes: [(&str, &[usize]); 3] = [("x", &[2, 4, 6]), ("k", &[6, 2, 3]), ("head", &[72, 2])];
+    let tensors: Tensors =
+        shapes.iter().map(|(name, shape)| (name.to_string(), random.away_from_zero(shape))).collect();
+    let explained = |composite: &str| {
+        let mut explanation = Explanation::of(Composite::named(composite).unwrap(), &["x", "k"]);
+        explanation.targets = vec!["scores[:,0]".into()];
+        run(&explain(body, &explanation), &tensors, Precision::F64)
+    };
+    // The map is linear in each operand, so that differences are exact up to rounding.
+    let gradient = explained("gradient");
+    for name in ["x", "k"] {
+        let score = |by: f64, at: &ndarray::Dim<ndarray::IxDynImpl>| {
+            let mut tensors = tensors.clone();
+            tensors.get_mut(name).unwrap()[at] += by;
+            run(&read(body), &tensors, Precision::F64).results["output/scores"][[0, 0]]
+        };
+        let mut expected = ArrayD::zeros(tensors[name].raw_dim());
+        for (at, _) in tensors[name].indexed_iter() {
+            expected[&at] = (score(0.5, &at) - score(-0.5, &at)) / 1.0;
+        }
+        assert_close(gradient.relevance(name), &expected, 1e-10 * largest(&expected), name);
+    }
+    // Each factor of the product gets half of what arrives.
+    let half = explained("epsilon");
+    let line = line_of(&half.ledger, "/conv");
+    let sums = ["x", "k"].map(|name| half.relevance(name).sum());
+    let lost: f64 = line.absorbed.iter().map(|(_, sum)| sum).sum();
+    assert!(
+        (sums[0] - sums[1]).abs() < 1e-9 * line.scale && (2.0 * sums[0] + lost - line.input).abs() < 1e-9 * line.scale
+    );
 }

@@ -137,9 +137,9 @@ impl<'a> Parser<'a> {
                 graph.composites.push(composite(self.lines[line]).ok_or_else(|| self.error(1, "expected carrier=…"))?);
                 self.at += 1;
             }
-            "condition" => graph
-                .conditions
-                .push(self.whole_line(|cursor| skip(cursor).and_then(|()| cursor.string()))?),
+            "condition" => {
+                graph.conditions.push(self.whole_line(|cursor| skip(cursor).and_then(|()| cursor.string()))?)
+            }
             "weight" | "input" => {
                 let node = self.whole_line(|cursor| {
                     skip(cursor)?;

@@ -82,7 +82,8 @@ fn kernel(
     let spatial = places.len();
     let behind = |from: usize| from..from + spatial;
     // [N, G, C/G, …] → [C/G, G·N, …]
-    let split: Vec<Dim> = [samples.clone(), groups.clone(), channels.clone()].into_iter().chain(places.clone()).collect();
+    let split: Vec<Dim> =
+        [samples.clone(), groups.clone(), channels.clone()].into_iter().chain(places.clone()).collect();
     let split = b.reshape(wide, &split, hint)?;
     let perm = [2, 1, 0].into_iter().chain(behind(3)).collect();
     let turned = b.op(Op::Movement(Movement::Transpose { perm }), &[split], hint)?;
@@ -90,11 +91,8 @@ fn kernel(
     let input = b.reshape(turned, &merged, hint)?;
     let swap: Vec<usize> = [1, 0].into_iter().chain(behind(2)).collect();
     let taps = b.op(Op::Movement(Movement::Transpose { perm: swap.clone() }), &[narrow], hint)?;
-    let windows = Geometry {
-        strides: geometry.dilations.clone(),
-        dilations: geometry.strides.clone(),
-        ..onto(geometry, ty)
-    };
+    let windows =
+        Geometry { strides: geometry.dilations.clone(), dilations: geometry.strides.clone(), ..onto(geometry, ty) };
     let product = b.op(Op::Linear(Linear::Conv(windows)), &[input, taps], hint)?;
     b.op(Op::Movement(Movement::Transpose { perm: swap }), &[product], hint)
 }

@@ -49,10 +49,7 @@ impl Condition {
     ///
     /// # Errors
     /// Text that is not in this form, and what `find` returns.
-    pub fn parse(
-        text: &str,
-        find: &mut dyn FnMut(&str) -> Result<Value, Diagnostic>,
-    ) -> Result<Condition, Diagnostic> {
+    pub fn parse(text: &str, find: &mut dyn FnMut(&str) -> Result<Value, Diagnostic>) -> Result<Condition, Diagnostic> {
         let text = text.trim().to_string();
         let wrong = |why: String| {
             Diagnostic::request(format!("--condition '{text}': {why}")).help(
@@ -220,7 +217,9 @@ impl Maker<'_> {
                 && (start < 0 || start.checked_add(range.count).is_none_or(|end| end > size))
             {
                 let last = range.first.saturating_add(range.count).saturating_sub(1);
-                return Err(self.condition.error(format!("index {last} is outside of axis {axis} with {size} elements")));
+                return Err(self
+                    .condition
+                    .error(format!("index {last} is outside of axis {axis} with {size} elements")));
             }
             starts.push((first, range.count));
         }

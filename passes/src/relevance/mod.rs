@@ -4,7 +4,7 @@
 //! tensors. What arrives at a value from several uses is summed; every value on the way has exactly one relevance. Where a
 //! condition masks a value, only what its mask lets pass goes on.
 
-mod active;
+pub(crate) mod active;
 pub mod builder;
 pub mod composite;
 pub mod condition;
@@ -42,6 +42,8 @@ pub struct Request {
     pub wrt: Vec<Value>,
     /// Those of them that are only walked to and are no results.
     pub silent: HashSet<Value>,
+    /// Tensors on the way whose relevance is a result too; unlike `wrt` they make nothing active.
+    pub between: Vec<Value>,
     /// The requested weights, each a second view of the relevance of the layers that it belongs to.
     pub weights: Vec<Value>,
     /// A carrier that replaces the composites'.
@@ -371,7 +373,8 @@ impl Walk<'_> {
             let one = b.filled(1.0, ty.dtype, &ty.shape)?;
             let rest = b.sub(one, mask, "rest")?;
             let dropped = b.named(weigh, &[arrival.value, rest], &format!("dropped.{name}"))?;
-            let [input, output, dropped] = [arrival.value, passed.value, dropped].map(|value| Arrival { value, ..arrival });
+            let [input, output, dropped] =
+                [arrival.value, passed.value, dropped].map(|value| Arrival { value, ..arrival });
             let input = self.as_relevance(b, value, input)?;
             let output = self.as_relevance(b, value, output)?;
             let absorbed = vec![(Absorbed::Rule, self.as_relevance(b, value, dropped)?)];
@@ -504,8 +507,8 @@ impl Walk<'_> {
         arrivals: &mut HashMap<Value, Vec<Arrival>>,
         relevance: &mut HashMap<Value, Arrival>,
     ) -> Built<()> {
-        let Request { wrt, silent, weights, .. } = self.request;
-        for &value in wrt.iter().chain(weights) {
+        let Request { wrt, silent, between, weights, .. } = self.request;
+        for &value in wrt.iter().chain(between).chain(weights) {
             if !relevance.contains_key(&value) {
                 self.arrive(b, value, arrivals, relevance)?;
             }

@@ -145,7 +145,10 @@ fn share(b: &mut RelevanceBuilder, site: &Site, slot: usize, applied: &Applied, 
         return gradient(b, site, slot, carrier);
     }
     if carrier == Carrier::Coefficient {
-        return Err(Diagnostic::request(format!("the rule {} gives a weight relevance and no gradient", applied.rule.name)));
+        return Err(Diagnostic::request(format!(
+            "the rule {} gives a weight relevance and no gradient",
+            applied.rule.name
+        )));
     }
     match site.class {
         Class::Linear { input, weight, .. } if slot == weight => of_weight(b, site, input, weight, applied),
@@ -307,10 +310,10 @@ impl Factors<'_> {
         }
         let is_linear = b.made_here(value)
             && matches!(
-            &b.graph().node(value.node).op,
-            Op::Elementwise(Elementwise::Binary(Binary::Add | Binary::Sub | Binary::Mul | Binary::Weigh))
-                | Op::Elementwise(Elementwise::Unary(_))
-        );
+                &b.graph().node(value.node).op,
+                Op::Elementwise(Elementwise::Binary(Binary::Add | Binary::Sub | Binary::Mul | Binary::Weigh))
+                    | Op::Elementwise(Elementwise::Unary(_))
+            );
         // A rule chains a handful of operations, so that this depth is small.
         let known = self.terms.iter().any(|term| term.result == value)
             || (is_linear && b.graph().operands(value.node).into_iter().any(|operand| self.reaches(b, operand)));
