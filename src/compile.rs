@@ -235,11 +235,12 @@ fn rename_results(graph: &mut Graph, own: &str, asked: &str) {
         graph.rename(value, asked);
     }
     let (own, asked) = (format!("relevance/{own}"), format!("relevance/{asked}"));
-    for result in &mut graph.results {
-        if let Some(prefix) = result.name.strip_suffix(&own)
+    let summed = graph.repeats.iter_mut().flat_map(|repeat| &mut repeat.results);
+    for name in graph.results.iter_mut().map(|result| &mut result.name).chain(summed) {
+        if let Some(prefix) = name.strip_suffix(&own)
             && (prefix.is_empty() || prefix.ends_with('/'))
         {
-            result.name = format!("{prefix}{asked}");
+            *name = format!("{prefix}{asked}");
         }
     }
 }

@@ -245,9 +245,11 @@ fn one_per_row() -> String {
     "an index input takes one index for each row, flat over the explained axes".into()
 }
 
-/// Whether `input` holds the indices of a seed: an integer input with a default, which the model's own never have.
+/// Whether `input` holds the indices of a seed: an integer input with a default, which the model's own never have, and
+/// no step of a run that is repeated.
 pub fn is_seed_index(graph: &Graph, input: Value) -> bool {
-    graph.ty(input).dtype == DType::I64 && graph.operand(input.node, 0).is_some()
+    let is_step = graph.repeats.iter().any(|repeat| repeat.step == graph.name(input));
+    graph.ty(input).dtype == DType::I64 && graph.operand(input.node, 0).is_some() && !is_step
 }
 
 #[cfg(test)]

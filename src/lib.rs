@@ -25,6 +25,8 @@ pub mod names;
 pub mod onnx;
 pub mod reduce;
 pub mod render;
+mod repeat;
+mod runner;
 pub mod session;
 pub mod tokens;
 

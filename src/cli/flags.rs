@@ -174,6 +174,10 @@ pub(super) struct ExecutionFlags {
     /// The most memory that a run may take, as `2GiB`. Default: 90 % of the machine's
     #[arg(long, value_name = "SIZE", value_parser = machine::parse_bytes)]
     pub(super) memory_limit: Option<u64>,
+    /// How many steps of a composite that runs the model several times are taken at once. Default: as many as make a batch
+    /// of eight samples, and fewer where memory does not allow them
+    #[arg(long, value_name = "N", value_parser = steps)]
+    pub(super) steps_at_once: Option<usize>,
 }
 
 impl ExecutionFlags {
@@ -203,6 +207,7 @@ impl ExecutionFlags {
             token_ids: false,
             threads: self.threads(),
             memory_limit: self.memory_limit(),
+            steps_at_once: self.steps_at_once,
         }
     }
 
@@ -215,6 +220,11 @@ impl ExecutionFlags {
         let reason = "this build runs on the CPU alone; leave --device out, or say --device cpu";
         Err(Error::Device { name: self.device.clone(), reason: reason.into() })
     }
+}
+
+/// A number from 1 on.
+fn steps(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&steps| steps > 0).ok_or_else(|| format!("`{text}` is no whole number from 1 on"))
 }
 
 /// `NAME=SIZE`.

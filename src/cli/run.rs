@@ -195,6 +195,9 @@ pub(super) fn totals(outcome: &RunOutcome) {
     for (name, sum) in &outcome.arrived {
         output::message(&format!("arrived  {:>14}  {name}", number(*sum)));
     }
+    for (name, miss) in &outcome.completeness {
+        output::message(&format!("misses   {:>14}  {name}: what arrived against f(x) − f(baseline)", number(*miss)));
+    }
 }
 
 /// Six significant digits.

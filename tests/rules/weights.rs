@@ -18,8 +18,11 @@ struct Map {
     kernel: Vec<usize>,
     input: Vec<usize>,
     output: Vec<usize>,
-    matrix: Box<dyn Fn(&ArrayD<f64>) -> Dense>,
+    matrix: Matrix,
 }
+
+/// Makes the matrix of one sample from a kernel.
+type Matrix = Box<dyn Fn(&ArrayD<f64>) -> Dense>;
 
 fn conv(line: &str, kernel: &[usize], input: &[usize], geometry: Geometry) -> Map {
     let sample = input[1..].to_vec();
@@ -27,7 +30,7 @@ fn conv(line: &str, kernel: &[usize], input: &[usize], geometry: Geometry) -> Ma
     map(line, kernel, input, Box::new(matrix))
 }
 
-fn map(line: &str, kernel: &[usize], input: &[usize], matrix: Box<dyn Fn(&ArrayD<f64>) -> Dense>) -> Map {
+fn map(line: &str, kernel: &[usize], input: &[usize], matrix: Matrix) -> Map {
     let shape = matrix(&ArrayD::zeros(IxDyn(kernel))).output_shape;
     let output = [&input[..1], &shape].concat();
     Map { line: line.into(), kernel: kernel.to_vec(), input: input.to_vec(), output, matrix }
@@ -78,6 +81,10 @@ const RULES: &[(&str, &str, Twin)] = &[
     ("Gamma", "eps = 0.01, gamma = 0.5", |map, x, r| rules::gamma(map, x, r, 0.5, 0.01)),
     ("AlphaBeta", "eps = 0.01, alpha = 2.0, beta = 1.0", |map, x, r| rules::alpha_beta(map, x, r, (2.0, 1.0), 0.01)),
     ("WSquare", "eps = 0.01", |map, _, r| rules::w_square(map, r, 0.01)),
+    ("ZBox", "eps = 0.01, low = -1.0, high = 1.5", |map, x, r| {
+        let bounds = [-1.0, 1.5].map(|bound| Array1::from_elem(x.len(), bound));
+        rules::z_box(map, x, r, (&bounds[0], &bounds[1]), 0.01)
+    }),
 ];
 
 /// `(input, output)` pairs of the matrix, each with the kernel's element that connects them.
@@ -168,7 +175,7 @@ fn relevance_of_weights_is_the_same_contributions_summed_the_other_way() {
             cases += 1;
         }
     }
-    assert_eq!(cases, 42);
+    assert_eq!(cases, 49);
 }
 
 #[test]

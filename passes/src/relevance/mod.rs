@@ -9,7 +9,9 @@ pub mod builder;
 pub mod composite;
 pub mod condition;
 pub mod roles;
+pub mod sampling;
 pub mod seed;
+pub mod selective;
 pub mod site;
 pub mod target;
 pub(crate) mod weights;
@@ -20,11 +22,15 @@ use lrpc_ir::graph::{CompositeUse, Graph, GraphResult, LedgerLine, NodeId, Value
 use lrpc_ir::ops::{Binary, Class, Elementwise, Op};
 use lrpc_ir::{Absorbed, Diagnostic, DiagnosticKind, Diagnostics};
 
-use crate::rules::RuleDef;
 use crate::rules::shares::nonnegative_values;
 use builder::{Built, RelevanceBuilder, site_name};
+use composite::SeedKind;
 use composite::{Choice, Composite, Quantity, Subject};
 use condition::Condition;
+use roles::Role;
+use sampling::{Explained, Samples, Sampling};
+use seed::Start;
+use selective::Selections;
 use site::{Arrival, Carrier, Flow, Site};
 use target::Target;
 use weights::{Applied, Weights};
@@ -94,7 +100,7 @@ pub struct Missing {
 pub fn survey(graph: &Graph, request: &Request) -> Result<Survey, Diagnostics> {
     let order = graph.order();
     let mut survey = Survey::default();
-    for composite in &request.composites {
+    for composite in request.composites.iter().filter(|composite| composite.applies_rules()) {
         for target in &request.targets {
             let names: Vec<String> = target.explained().collect();
             let is_explained = |result: &&GraphResult| names.contains(&result.name);
@@ -105,6 +111,7 @@ pub fn survey(graph: &Graph, request: &Request) -> Result<Survey, Diagnostics> {
                 order: &order,
                 nonnegative: &HashSet::new(),
                 request,
+                wrt: &request.wrt,
                 weights: &Weights::default(),
                 masks: &HashMap::new(),
                 parts: Vec::new(),
@@ -123,8 +130,14 @@ pub fn survey(graph: &Graph, request: &Request) -> Result<Survey, Diagnostics> {
 /// All operations that lie on the way and have no rule, at once; targets that do not fit; requested tensors that the
 /// target does not depend on.
 pub fn generate(graph: &mut Graph, request: &Request) -> Result<Vec<Application>, Diagnostics> {
+    check_views(request)?;
     let mut targets = request.targets.clone();
     let rows = seed::explain_rows(graph, &mut targets)?;
+    let explained: Vec<String> = targets.iter().flat_map(Target::explained).collect();
+    let explained = graph.results.iter().filter(|result| explained.contains(&result.name));
+    let explained: Vec<Value> = explained.map(|result| result.value).collect();
+    let mut samples = Samples::insert(graph, &request.composites, &request.wrt, &explained)?;
+    let read = samples.read().to_vec();
     let order = graph.order();
     let nonnegative = nonnegative_values(graph, &order);
     let weights = Weights::of(graph, &order, &request.weights);
@@ -150,8 +163,14 @@ pub fn generate(graph: &mut Graph, request: &Request) -> Result<Vec<Application>
                 let parts = [&label, target, condition].into_iter().flatten().cloned().collect();
                 let nonnegative = &nonnegative;
                 let (order, weights) = (&order[..], &weights);
-                let walk = Walk { composite, carrier, order, nonnegative, request, weights, masks, parts };
-                served = Some(walk.run(graph, &mut promises, seed)?);
+                let wrt = &read[..];
+                let walk = Walk { composite, carrier, order, nonnegative, request, wrt, weights, masks, parts };
+                let before = graph.results.len();
+                if composite.applies_rules() {
+                    served = Some(walk.run(graph, &mut promises, seed)?);
+                }
+                let explained = Explained { parts: &walk.parts, seed, before };
+                samples.contribute(graph, &mut promises, place, &explained)?;
             }
             // Conditions change no rule.
             applications.extend(served.into_iter().flatten());
@@ -159,9 +178,31 @@ pub fn generate(graph: &mut Graph, request: &Request) -> Result<Vec<Application>
         let carrier = carrier.name().to_string();
         graph.composites.push(CompositeUse { rules: composite.signature(), carrier });
     }
+    samples.finish(graph);
     graph.results.retain(|result| !rows.contains(&result.name));
     graph.remove_dead();
     Ok(applications)
+}
+
+/// # Errors
+/// Conditions, weights and intermediate tensors under composites that give relevance to the tensors to explain alone.
+fn check_views(request: &Request) -> Result<(), Diagnostic> {
+    let Request { conditions, between, weights, .. } = request;
+    let views = [
+        ("conditions", conditions.iter().any(|condition| condition.tensors().next().is_some())),
+        ("patterns of tensors", !between.is_empty()),
+        ("weights", !weights.is_empty()),
+    ];
+    let alone = |composite: &&Composite| composite.sampling.is_some_and(|sampling| sampling != Sampling::Noise);
+    let Some(composite) = request.composites.iter().find(alone) else { return Ok(()) };
+    match views.iter().find(|(_, asked)| *asked) {
+        Some((view, _)) => {
+            let message =
+                format!("`{}` gives relevance to the tensors to explain alone: it knows no {view}", composite.name);
+            Err(Diagnostic::request(message).help("choose a composite of rules, or compile a graph for each"))
+        }
+        None => Ok(()),
+    }
 }
 
 /// What is built for each item, with the item's label (`t0`, `t1`, …) where there are several. `build` gets the prefix of
@@ -190,6 +231,8 @@ struct Walk<'a> {
     order: &'a [NodeId],
     nonnegative: &'a HashSet<Value>,
     request: &'a Request,
+    /// The requested tensors, each as the graph reads it: perturbed, where a composite does so.
+    wrt: &'a [Value],
     weights: &'a Weights,
     /// The condition's masks, by the values that they are for.
     masks: &'a HashMap<Value, Value>,
@@ -204,6 +247,7 @@ struct Step {
     active: Vec<bool>,
     class: Class,
     factors: [usize; 2],
+    held: Option<usize>,
     choice: Choice,
 }
 
@@ -216,10 +260,14 @@ struct Chains {
 
 impl Chains {
     /// The number of factors that each operand of `node` stands for. Nodes are visited in forward order.
-    fn visit(&mut self, graph: &Graph, node: NodeId, rule: &RuleDef, active: &[bool]) -> [usize; 2] {
+    fn visit(&mut self, graph: &Graph, node: NodeId, choice: &Choice, active: &[bool]) -> [usize; 2] {
         let op = &graph.node(node).op;
         let product = matches!(op, Op::Linear(_) | Op::Elementwise(Elementwise::Binary(Binary::Mul)));
-        if !product || !rule.shares_evenly() || active.iter().filter(|&&operand| operand).count() != 2 {
+        let is_gate = !roles::is_one_signal(graph, node);
+        if !product
+            || !choice.rule.shares_evenly(&choice.parameters, is_gate)
+            || active.iter().filter(|&&operand| operand).count() != 2
+        {
             return [1, 1];
         }
         let factors = [0, 1].map(|slot| {
@@ -239,7 +287,7 @@ impl Walk<'_> {
         promises: &mut HashMap<Value, Value>,
         seed: &seed::Seed,
     ) -> Result<Vec<Application>, Diagnostics> {
-        let explained: Vec<Value> = seed.starts.iter().map(|(output, _)| *output).collect();
+        let explained: Vec<Value> = seed.starts.iter().map(|start| start.output).collect();
         let (steps, Survey { applications, missing }) = self.choose(graph, &explained)?;
         if !missing.is_empty() {
             return Err(Diagnostics(missing.into_iter().map(|missing| missing.finding).collect()));
@@ -247,10 +295,10 @@ impl Walk<'_> {
         let prefix: String = self.parts.iter().map(|part| format!("{part}.")).collect();
         let mut b = RelevanceBuilder::new(graph, promises, self.nonnegative, &prefix);
         let mut arrivals: HashMap<Value, Vec<Arrival>> = HashMap::new();
-        for &(output, g) in &seed.starts {
-            b.begin(output, "seed");
-            let arrival = self.start(&mut b, output, g)?;
-            arrivals.entry(output).or_default().push(arrival);
+        for start in &seed.starts {
+            b.begin(start.output, "seed");
+            let arrival = self.start(&mut b, start)?;
+            arrivals.entry(start.output).or_default().push(arrival);
         }
         let mut relevance = HashMap::new();
         for step in steps.into_iter().rev() {
@@ -264,16 +312,16 @@ impl Walk<'_> {
 
     /// The rules for all nodes between the explained outputs and the requested tensors, in forward order.
     fn choose(&self, graph: &Graph, explained: &[Value]) -> Result<(Vec<Step>, Survey), Diagnostics> {
-        let active = active::active_values(graph, self.order, &self.request.wrt);
+        let active = active::active_values(graph, self.order, self.wrt);
         if let Some(&output) = explained.iter().find(|output| !active.contains(output)) {
-            let names: Vec<&str> = self.request.wrt.iter().map(|&value| graph.name(value)).collect();
+            let names: Vec<&str> = self.wrt.iter().map(|&value| graph.name(value)).collect();
             let message = format!("`{}` does not depend on {}", graph.name(output), names.join(", "));
             return Err(Diagnostic::request(message).help("name other tensors with --wrt or another --target").into());
         }
         let needed: HashSet<NodeId> = graph.post_order(explained.iter().copied()).into_iter().collect();
         self.check_conditions(graph, &active, &needed)?;
         let (mut steps, mut survey) = (Vec::new(), Survey::default());
-        let mut chains = Chains::default();
+        let (mut chains, mut selections) = (Chains::default(), Selections::default());
         for &node in self.order.iter().filter(|node| needed.contains(node)) {
             let operands = active::active_operands(graph, node, &active);
             if !operands.contains(&true) {
@@ -281,7 +329,9 @@ impl Walk<'_> {
             }
             let content = graph.node(node);
             let class = content.op.class(&operands);
-            let roles = roles::roles_of(graph, node, &operands, explained);
+            let mut roles = roles::roles_of(graph, node, &operands, explained);
+            let held = selections.visit(graph, node, &operands);
+            roles.extend(held.map(|_| Role::Selective));
             let site = site_name(graph, node.into());
             let subject = Subject {
                 op: content.op.mnemonic(),
@@ -308,8 +358,8 @@ impl Walk<'_> {
                     .help("export it as one Softmax"),
                 Ok(Some(choice)) => {
                     record(Ok(choice.rule.name.to_string()));
-                    let factors = chains.visit(graph, node, choice.rule, &operands);
-                    steps.push(Step { node, output: node.into(), active: operands, class, factors, choice });
+                    let factors = chains.visit(graph, node, &choice, &operands);
+                    steps.push(Step { node, output: node.into(), active: operands, class, factors, held, choice });
                     continue;
                 }
                 Ok(None) => no_rule(&subject, &self.composite.name),
@@ -320,15 +370,30 @@ impl Walk<'_> {
         Ok((steps, survey))
     }
 
-    /// What starts at an explained output: `g`, or `R = y ⊙ g`.
-    fn start(&self, b: &mut RelevanceBuilder, output: Value, g: Value) -> Built<Arrival> {
-        if self.carrier == Carrier::Coefficient || self.request.unit_seed {
-            return Ok(Arrival { carrier: self.carrier, value: g });
+    /// What starts at an explained output: `g`, or `R = y ⊙ g`, or a relevance that the target itself states.
+    fn start(&self, b: &mut RelevanceBuilder, start: &Start) -> Built<Arrival> {
+        let carrier = self.carrier;
+        if let Some(relevance) = start.relevance {
+            if carrier == Carrier::Relevance {
+                return Ok(Arrival { carrier, value: relevance });
+            }
+            // Of a gradient it is the derivative that starts.
+            let stated = self.composite.ledger || self.composite.seed == SeedKind::Value;
+            if stated {
+                let y = b.activation(start.output)?;
+                let value = b.binary(Binary::Ratio, relevance, y, "g")?;
+                return Ok(Arrival { carrier, value });
+            }
+            return Ok(Arrival { carrier, value: start.coefficient });
         }
-        let y = b.activation(output)?;
-        let name = format!("R.{}", b.graph().name(output));
-        let value = b.named(Op::Elementwise(Elementwise::Binary(Binary::Weigh)), &[y, g], &name)?;
-        Ok(Arrival { carrier: self.carrier, value })
+        let at_one = carrier == Carrier::Coefficient && self.composite.seed != SeedKind::Value;
+        if at_one || self.request.unit_seed {
+            return Ok(Arrival { carrier, value: start.coefficient });
+        }
+        let y = b.activation(start.output)?;
+        let name = format!("{}.{}", carrier.letter(), b.graph().name(start.output));
+        let value = b.named(Op::Elementwise(Elementwise::Binary(Binary::Weigh)), &[y, start.coefficient], &name)?;
+        Ok(Arrival { carrier, value })
     }
 
     /// The sum of what arrived at `value`, as one tensor.
@@ -437,6 +502,7 @@ impl Walk<'_> {
             active: step.active,
             class: step.class,
             factors: step.factors,
+            held: step.held,
             output: step.output,
             arrival,
             parameters: step.choice.parameters,
@@ -508,12 +574,15 @@ impl Walk<'_> {
         relevance: &mut HashMap<Value, Arrival>,
     ) -> Built<()> {
         let Request { wrt, silent, between, weights, .. } = self.request;
-        for &value in wrt.iter().chain(between).chain(weights) {
+        // What nobody asked for is walked to all the same, so that its ledger is whole.
+        let (unasked, asked): (Vec<_>, Vec<_>) =
+            wrt.iter().zip(self.wrt).partition(|(tensor, _)| silent.contains(tensor));
+        for (_, &value) in unasked {
+            self.arrive(b, value, arrivals, relevance)?;
+        }
+        for &value in asked.into_iter().map(|(_, value)| value).chain(between).chain(weights) {
             if !relevance.contains_key(&value) {
                 self.arrive(b, value, arrivals, relevance)?;
-            }
-            if silent.contains(&value) {
-                continue;
             }
             b.begin(value, "result");
             let name = b.graph().name(value).to_string();

@@ -76,6 +76,8 @@ pub struct Site {
     pub arrival: Arrival,
     /// For a product, how many factors each of its first two operands stands for: 1, or those of the product that it is.
     pub factors: [usize; 2],
+    /// The operand of a product that is a function of the other one's signal: see [`super::selective`].
+    pub held: Option<usize>,
     /// The rule's parameters, defaults filled in.
     pub parameters: BTreeMap<String, Parameter>,
 }
@@ -91,7 +93,18 @@ impl Site {
         arrival: Arrival,
     ) -> Site {
         let class = op.class(&active);
-        Site { node, op, operands, active, class, output, arrival, factors: [1, 1], parameters: BTreeMap::new() }
+        Site {
+            node,
+            op,
+            operands,
+            active,
+            class,
+            output,
+            arrival,
+            factors: [1, 1],
+            held: None,
+            parameters: BTreeMap::new(),
+        }
     }
 
     /// `R` of the output.
