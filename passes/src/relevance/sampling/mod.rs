@@ -458,10 +458,11 @@ pub(super) fn unperturbed(graph: &Graph, mut value: Value) -> Value {
     let by = |value: Value| graph.node(value.node).origin.by.clone();
     let perturbs = |sampling: &Sampling| by(value).as_deref() == Some(sampling.name());
     let is_choice = matches!(graph.node(value.node).op, Op::Elementwise(lrpc_ir::ops::Elementwise::Where));
-    if is_choice && [Sampling::Noise, Sampling::Path, Sampling::Occlusion].iter().any(perturbs) {
-        if let Some(clean) = graph.operand(value.node, 1) {
-            value = unperturbed(graph, clean);
-        }
+    if is_choice
+        && [Sampling::Noise, Sampling::Path, Sampling::Occlusion].iter().any(perturbs)
+        && let Some(clean) = graph.operand(value.node, 1)
+    {
+        value = unperturbed(graph, clean);
     }
     value
 }
