@@ -142,13 +142,14 @@ impl<'w> Repeated<'w> {
         let mut first = 0;
         while first < count {
             let steps = at_once.min(usize::try_from(count - first).unwrap_or(usize::MAX));
-            let found = match self.run_steps(&given, dims, (first, steps), progress.as_mut().map(|call| &mut **call as _)) {
-                Err(error) if steps > 1 && is_memory(&error) => {
-                    at_once = steps / 2;
-                    continue;
-                }
-                found => found?,
-            };
+            let found =
+                match self.run_steps(&given, dims, (first, steps), progress.as_mut().map(|call| &mut **call as _)) {
+                    Err(error) if steps > 1 && is_memory(&error) => {
+                        at_once = steps / 2;
+                        continue;
+                    }
+                    found => found?,
+                };
             for (name, tensor) in found {
                 add(&mut sums, name, &tensor, steps).map_err(bug)?;
             }

@@ -124,7 +124,8 @@ impl<'w> Session<'w> {
         mut progress: Option<&mut (dyn FnMut(Progress<'_>) + Send)>,
     ) -> Result<RunOutcome, Error> {
         let bound = bind_inputs(&self.graph, inputs, indices, dims, self.keep_f64)?;
-        let mut outcome = self.runner.run(&bound.tensors, &bound.dims, progress.as_mut().map(|call| &mut **call as _))?;
+        let mut outcome =
+            self.runner.run(&bound.tensors, &bound.dims, progress.as_mut().map(|call| &mut **call as _))?;
         let held = take_held(&mut outcome.results);
         let mut completeness = BTreeMap::new();
         for repeated in &mut self.repeated {

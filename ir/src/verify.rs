@@ -435,7 +435,8 @@ mod tests {
 
     #[test]
     fn noise_follows_its_step() {
-        let graph = |step: &str| format!("input %s : {step}\nforward\n  %y = noise %s : f32[2, 3]\nresult \"y\" = %y\n");
+        let graph =
+            |step: &str| format!("input %s : {step}\nforward\n  %y = noise %s : f32[2, 3]\nresult \"y\" = %y\n");
         ["i64[]", "i64[2]", "i64[2, 3]"].iter().for_each(|step| {
             verify(&text::parse(&format!("lrpc 1\n{}", graph(step))).unwrap()).unwrap();
         });

@@ -59,6 +59,22 @@ pub(crate) fn check_rule(case: &str, rule: &str, with: &str, body: &str) {
     snapshot("rules", case, &printed(&graph));
 }
 
+/// Snapshots the graph that composites which run the model several times generate, beside others or alone.
+pub(crate) fn check_sampling(case: &str, rules: &[&str], body: &str) {
+    let mut graph = read(body);
+    let request = Request {
+        composites: rules.iter().map(|rules| Composite::named(rules).unwrap()).collect(),
+        targets: vec![Target::default_of("y")],
+        wrt: vec![graph.find("x").unwrap()],
+        carrier: None,
+        unit_seed: false,
+    };
+    relevance::generate(&mut graph, &request).unwrap_or_else(|error| panic!("{error}"));
+    let mut context = Context::default();
+    manager::run(&mut graph, crate::canonicalise::AFTER_RULES, &mut context, true, &mut |_, _| ()).unwrap();
+    snapshot("sampling", case, &printed(&graph));
+}
+
 /// Snapshots a graph before and after a pass. The values called `pinned` are asked for.
 pub(crate) fn check_pass(case: &str, pass: PassDef, body: &str, pinned: &[&str]) {
     check_pass_in("passes", case, pass, body, pinned);

@@ -25,6 +25,7 @@ mod movement;
 mod normalize;
 mod numbers;
 mod products;
+mod sampling;
 mod seeds;
 mod transformers;
 mod winner;

@@ -17,7 +17,8 @@ pub(super) fn samples(graph: &Graph, tensors: &[Value], explained: &[Value]) -> 
     let all = tensors.iter().chain(explained).all(|value| first(value) == Some(samples));
     // A list of fixed length is no batch.
     let counts = samples.known().is_none() || tensors.iter().all(|&tensor| graph.ty(tensor).rank() > 1);
-    let proven = samples.known() == Some(1) || is_symbol_or_number(samples) && rows_are_independent(graph, explained, samples);
+    let proven =
+        samples.known() == Some(1) || is_symbol_or_number(samples) && rows_are_independent(graph, explained, samples);
     (all && counts && proven).then(|| samples.clone())
 }
 

@@ -1,9 +1,7 @@
 //! Makes the nodes that perturb a tensor. What depends on weights, literals and sizes alone lands in `prepare`.
 
 use lrpc_ir::graph::{Graph, Origin, Region, Value};
-use lrpc_ir::ops::{
-    Binary, Compare, Elementwise, Function, Literal, Movement, Op, Reduce, ReduceKind, Source, Unary,
-};
+use lrpc_ir::ops::{Binary, Compare, Elementwise, Function, Literal, Movement, Op, Reduce, ReduceKind, Source, Unary};
 use lrpc_ir::{DType, Dim, TensorType};
 
 use super::settings::Baseline;

@@ -307,7 +307,7 @@ impl Samples {
             results.push((name, contribution));
         }
         if let Some(arrived) = sum {
-            let drop = self.drop(b, seed)?;
+            let drop = self.drop(b, seed, used.sampling)?;
             let dtype = b.ty(drop).dtype;
             let at_baseline = self.where_step(b, Compare::Equal, step, points, dtype)?;
             let expected = b.weigh(drop, at_baseline, "expected")?;
@@ -317,14 +317,8 @@ impl Samples {
     }
 
     /// What the explained output loses with each window, spread over it.
-    fn drops(
-        &self,
-        b: &mut RelevanceBuilder,
-        used: &Use,
-        seed: &Seed,
-        path: &str,
-    ) -> Built<Vec<(String, Value)>> {
-        let drop = self.drop(b, seed)?;
+    fn drops(&self, b: &mut RelevanceBuilder, used: &Use, seed: &Seed, path: &str) -> Built<Vec<(String, Value)>> {
+        let drop = self.drop(b, seed, used.sampling)?;
         let mut results = Vec::new();
         for (place, (&tensor, windows)) in self.tensors.iter().zip(&used.windows).enumerate() {
             self.begin(b, Some(place), used.sampling);
@@ -356,9 +350,10 @@ impl Samples {
     }
 
     /// `f(x) − f(x′)` of each sample: `x′` is what this run reads. What `f(x)` is comes from the run at step −1.
-    fn drop(&self, b: &mut RelevanceBuilder, seed: &Seed) -> Built<Value> {
+    fn drop(&self, b: &mut RelevanceBuilder, seed: &Seed, sampling: Sampling) -> Built<Value> {
         let mut explained: Option<Value> = None;
         for &(output, g) in &seed.starts {
+            b.begin(output, sampling.name());
             let y = b.activation(output)?;
             let picked = b.weigh(y, g, "picked")?;
             let picked = self.per_sample(b, picked)?;
@@ -439,13 +434,7 @@ fn noisy(m: &mut Maker, x: Value, step: Value, share: f64, (seed, stream): (i64,
 }
 
 /// `x₀ + α·(x − x₀)` with `α = (step + offset)/n`; the baseline itself from step `n` on.
-fn on_the_path(
-    m: &mut Maker,
-    (x, baseline): (Value, Value),
-    step: Value,
-    steps: i64,
-    offset: f64,
-) -> Built<Value> {
+fn on_the_path(m: &mut Maker, (x, baseline): (Value, Value), step: Value, steps: i64, offset: f64) -> Built<Value> {
     let dtype = m.ty(x).dtype;
     let place = m.cast(step, dtype, "place")?;
     let place = m.shift(place, offset, "place")?;
@@ -475,4 +464,43 @@ pub(super) fn unperturbed(graph: &Graph, mut value: Value) -> Value {
 
 fn overflow(error: lrpc_ir::DimError) -> Diagnostic {
     Diagnostic::new(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::check_sampling;
+
+    const DENSE: &str = r#"
+        input %x : f32[N, 3]
+        weight @w : f32[3, 2]
+        forward
+        %h = tanh %x : f32[N, 3]
+        %y = dot %h, @w {contract=1x0} : f32[N, 2]
+        result "output/y" = %y
+        "#;
+
+    #[test]
+    fn smoothgrad() {
+        check_sampling("smoothgrad", &["smoothgrad"], DENSE);
+    }
+
+    #[test]
+    fn integrated_gradients() {
+        check_sampling("integrated_gradients", &["integrated-gradients(steps=8, baseline=given)"], DENSE);
+    }
+
+    #[test]
+    fn occlusion() {
+        check_sampling("occlusion", &["occlusion(window=2, stride=1)"], DENSE);
+    }
+
+    #[test]
+    fn random() {
+        check_sampling("random", &["random(seed=3)"], DENSE);
+    }
+
+    #[test]
+    fn beside_relevance() {
+        check_sampling("epsilon_and_smoothgrad", &["epsilon", "smoothgrad(samples=5)"], DENSE);
+    }
 }

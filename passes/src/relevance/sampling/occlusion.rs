@@ -83,13 +83,7 @@ impl Windows {
     }
 
     /// `x` with the step's window at `baseline`.
-    pub(super) fn occlude(
-        mut self,
-        m: &mut Maker,
-        x: Value,
-        baseline: Value,
-        step: Value,
-    ) -> Built<(Value, Windows)> {
+    pub(super) fn occlude(mut self, m: &mut Maker, x: Value, baseline: Value, step: Value) -> Built<(Value, Windows)> {
         let first = m.sizes(&self.first, step)?;
         let mut place = m.sub(step, first, "window")?;
         let (zero, count) = (m.integers(0, step)?, m.sizes(&self.count()?, step)?);

@@ -40,7 +40,10 @@ impl Settings<'_> {
 
     /// A number from 0 on.
     pub(super) fn share(&self, name: &str, default: f64) -> Built<f64> {
-        self.number(name, default).ok().filter(|value| *value >= 0.0).ok_or_else(|| self.wrong(name, "a number from 0 on"))
+        self.number(name, default)
+            .ok()
+            .filter(|value| *value >= 0.0)
+            .ok_or_else(|| self.wrong(name, "a number from 0 on"))
     }
 
     /// A whole number from 1 on.
