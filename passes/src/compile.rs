@@ -10,7 +10,7 @@ use crate::attention;
 use crate::canonicalise;
 use crate::embedding::embeddings;
 use crate::manager::{self, Context, PassDef, Patch, Refusal};
-use crate::relevance::composite::Composite;
+use crate::relevance::composite::{Composite, SeedKind};
 use crate::relevance::site::Carrier;
 use crate::relevance::target::Target;
 use crate::relevance::{self, Application, Request, Survey, seed};
@@ -100,7 +100,7 @@ fn canonical(
 ) -> Result<Canonical, Diagnostics> {
     manager::check(graph, "import", options.verify)?;
     let wrt = if options.wrt.is_empty() { default_tensors(graph)? } else { options.wrt.clone() };
-    let mut targets = targets_of(graph, &options.targets)?;
+    let mut targets = targets_of(graph, options)?;
     let outputs: HashSet<Value> = graph.results.iter().map(|result| result.value).collect();
     let mut context = Context { pinned: wrt.iter().copied().chain(outputs).collect(), ..Context::default() };
     manager::run(graph, canonicalise::PIPELINE, &mut context, options.verify, observe)?;
@@ -142,18 +142,36 @@ pub fn default_tensors(graph: &Graph) -> Result<Vec<Value>, Diagnostic> {
     Ok(tensors)
 }
 
-fn targets_of(graph: &Graph, texts: &[String]) -> Result<Vec<Target>, Diagnostics> {
+fn targets_of(graph: &Graph, options: &Options) -> Result<Vec<Target>, Diagnostics> {
+    let texts = &options.targets;
     let outputs: Vec<&GraphResult> = graph.results.iter().filter(|r| r.name.starts_with("output/")).collect();
     let names: Vec<&str> = outputs.iter().map(|result| output_name(result)).collect();
     if !texts.is_empty() {
         let read = texts.iter().map(|text| Target::parse(text, &names));
         return Ok(read.collect::<Result<Vec<_>, _>>()?.concat());
     }
+    if options.composites.iter().any(|composite| composite.seed == SeedKind::Reconstruction) {
+        return Ok(vec![reconstruction_of(graph, &outputs)?]);
+    }
     let first = outputs.iter().find(|result| graph.ty(result.value).dtype.is_float());
     match first {
         Some(result) => Ok(vec![Target::default_of(output_name(result))]),
         None => Err(Diagnostic::new("the model has no floating-point output").into()),
     }
+}
+
+/// The reconstruction error of the first output that has the type of an input.
+fn reconstruction_of(graph: &Graph, outputs: &[&GraphResult]) -> Result<Target, Diagnostic> {
+    let inputs = graph.inputs();
+    let fits = |output: &&GraphResult| {
+        let ty = graph.ty(output.value);
+        let input = inputs.iter().find(|&&input| ty.dtype.is_float() && graph.ty(input) == ty)?;
+        Some(Target::reconstruction(output_name(output), graph.name(*input)))
+    };
+    outputs.iter().find_map(fits).ok_or_else(|| {
+        Diagnostic::request("no output has the type of an input, so that there is no reconstruction error")
+            .help("name what is to be explained with --target")
+    })
 }
 
 /// `attnlrp` where a softmax stands between two contractions of activations, `epsilon-plus-flat` where something

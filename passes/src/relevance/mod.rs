@@ -9,6 +9,7 @@ pub mod composite;
 pub mod roles;
 pub mod sampling;
 pub mod seed;
+pub mod selective;
 pub mod site;
 pub mod target;
 
@@ -18,10 +19,13 @@ use lrpc_ir::graph::{CompositeUse, Graph, GraphResult, LedgerLine, NodeId, Value
 use lrpc_ir::ops::{Binary, Class, Elementwise, Op};
 use lrpc_ir::{Absorbed, Diagnostic, DiagnosticKind, Diagnostics};
 
-use crate::rules::RuleDef;
 use crate::rules::shares::nonnegative_values;
 use builder::{Built, RelevanceBuilder, site_name};
+use composite::SeedKind;
 use composite::{Choice, Composite, Quantity, Subject};
+use roles::Role;
+use seed::Start;
+use selective::Selections;
 use sampling::{Explained, Samples};
 use site::{Arrival, Carrier, Flow, Site};
 use target::Target;
@@ -185,6 +189,7 @@ struct Step {
     active: Vec<bool>,
     class: Class,
     factors: [usize; 2],
+    held: Option<usize>,
     choice: Choice,
 }
 
@@ -197,10 +202,14 @@ struct Chains {
 
 impl Chains {
     /// The number of factors that each operand of `node` stands for. Nodes are visited in forward order.
-    fn visit(&mut self, graph: &Graph, node: NodeId, rule: &RuleDef, active: &[bool]) -> [usize; 2] {
+    fn visit(&mut self, graph: &Graph, node: NodeId, choice: &Choice, active: &[bool]) -> [usize; 2] {
         let op = &graph.node(node).op;
         let product = matches!(op, Op::Linear(_) | Op::Elementwise(Elementwise::Binary(Binary::Mul)));
-        if !product || !rule.shares_evenly() || active.iter().filter(|&&operand| operand).count() != 2 {
+        let is_gate = !roles::is_one_signal(graph, node);
+        if !product
+            || !choice.rule.shares_evenly(&choice.parameters, is_gate)
+            || active.iter().filter(|&&operand| operand).count() != 2
+        {
             return [1, 1];
         }
         let factors = [0, 1].map(|slot| {
@@ -220,7 +229,7 @@ impl Walk<'_> {
         promises: &mut HashMap<Value, Value>,
         seed: &seed::Seed,
     ) -> Result<Vec<Application>, Diagnostics> {
-        let explained: Vec<Value> = seed.starts.iter().map(|(output, _)| *output).collect();
+        let explained: Vec<Value> = seed.starts.iter().map(|start| start.output).collect();
         let (steps, Survey { applications, missing }) = self.choose(graph, &explained)?;
         if !missing.is_empty() {
             return Err(Diagnostics(missing.into_iter().map(|missing| missing.finding).collect()));
@@ -228,10 +237,10 @@ impl Walk<'_> {
         let prefix: String = self.parts.iter().map(|part| format!("{part}.")).collect();
         let mut b = RelevanceBuilder::new(graph, promises, self.nonnegative, &prefix);
         let mut arrivals: HashMap<Value, Vec<Arrival>> = HashMap::new();
-        for &(output, g) in &seed.starts {
-            b.begin(output, "seed");
-            let arrival = self.start(&mut b, output, g)?;
-            arrivals.entry(output).or_default().push(arrival);
+        for start in &seed.starts {
+            b.begin(start.output, "seed");
+            let arrival = self.start(&mut b, start)?;
+            arrivals.entry(start.output).or_default().push(arrival);
         }
         let mut relevance = HashMap::new();
         for step in steps.into_iter().rev() {
@@ -253,7 +262,7 @@ impl Walk<'_> {
         }
         let needed: HashSet<NodeId> = graph.post_order(explained.iter().copied()).into_iter().collect();
         let (mut steps, mut survey) = (Vec::new(), Survey::default());
-        let mut chains = Chains::default();
+        let (mut chains, mut selections) = (Chains::default(), Selections::default());
         for &node in self.order.iter().filter(|node| needed.contains(node)) {
             let operands = active::active_operands(graph, node, &active);
             if !operands.contains(&true) {
@@ -261,7 +270,9 @@ impl Walk<'_> {
             }
             let content = graph.node(node);
             let class = content.op.class(&operands);
-            let roles = roles::roles_of(graph, node, &operands, explained);
+            let mut roles = roles::roles_of(graph, node, &operands, explained);
+            let held = selections.visit(graph, node, &operands);
+            roles.extend(held.map(|_| Role::Selective));
             let site = site_name(graph, node.into());
             let subject = Subject {
                 op: content.op.mnemonic(),
@@ -288,8 +299,8 @@ impl Walk<'_> {
                     .help("export it as one Softmax"),
                 Ok(Some(choice)) => {
                     record(Ok(choice.rule.name.to_string()));
-                    let factors = chains.visit(graph, node, choice.rule, &operands);
-                    steps.push(Step { node, output: node.into(), active: operands, class, factors, choice });
+                    let factors = chains.visit(graph, node, &choice, &operands);
+                    steps.push(Step { node, output: node.into(), active: operands, class, factors, held, choice });
                     continue;
                 }
                 Ok(None) => no_rule(&subject, &self.composite.name),
@@ -300,15 +311,30 @@ impl Walk<'_> {
         Ok((steps, survey))
     }
 
-    /// What starts at an explained output: `g`, or `R = y ⊙ g`.
-    fn start(&self, b: &mut RelevanceBuilder, output: Value, g: Value) -> Built<Arrival> {
-        if self.carrier == Carrier::Coefficient || self.unit {
-            return Ok(Arrival { carrier: self.carrier, value: g });
+    /// What starts at an explained output: `g`, or `R = y ⊙ g`, or a relevance that the target itself states.
+    fn start(&self, b: &mut RelevanceBuilder, start: &Start) -> Built<Arrival> {
+        let carrier = self.carrier;
+        if let Some(relevance) = start.relevance {
+            if carrier == Carrier::Relevance {
+                return Ok(Arrival { carrier, value: relevance });
+            }
+            // Of a gradient it is the derivative that starts.
+            let stated = self.composite.ledger || self.composite.seed == SeedKind::Value;
+            if stated {
+                let y = b.activation(start.output)?;
+                let value = b.binary(Binary::Ratio, relevance, y, "g")?;
+                return Ok(Arrival { carrier, value });
+            }
+            return Ok(Arrival { carrier, value: start.coefficient });
         }
-        let y = b.activation(output)?;
-        let name = format!("R.{}", b.graph().name(output));
-        let value = b.named(Op::Elementwise(Elementwise::Binary(Binary::Weigh)), &[y, g], &name)?;
-        Ok(Arrival { carrier: self.carrier, value })
+        let at_one = carrier == Carrier::Coefficient && self.composite.seed != SeedKind::Value;
+        if at_one || self.unit {
+            return Ok(Arrival { carrier, value: start.coefficient });
+        }
+        let y = b.activation(start.output)?;
+        let name = format!("{}.{}", carrier.letter(), b.graph().name(start.output));
+        let value = b.named(Op::Elementwise(Elementwise::Binary(Binary::Weigh)), &[y, start.coefficient], &name)?;
+        Ok(Arrival { carrier, value })
     }
 
     /// The sum of what arrived at `value`, as one tensor.
@@ -365,6 +391,7 @@ impl Walk<'_> {
             active: step.active,
             class: step.class,
             factors: step.factors,
+            held: step.held,
             output: step.output,
             arrival,
             parameters: step.choice.parameters,

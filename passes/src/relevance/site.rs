@@ -76,6 +76,8 @@ pub struct Site {
     pub arrival: Arrival,
     /// For a product, how many factors each of its first two operands stands for: 1, or those of the product that it is.
     pub factors: [usize; 2],
+    /// The operand of a product that is a function of the other one's signal: see [`super::selective`].
+    pub held: Option<usize>,
     /// The rule's parameters, defaults filled in.
     pub parameters: BTreeMap<String, Parameter>,
 }

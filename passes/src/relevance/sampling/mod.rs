@@ -352,10 +352,15 @@ impl Samples {
     /// `f(x) − f(x′)` of each sample: `x′` is what this run reads. What `f(x)` is comes from the run at step −1.
     fn drop(&self, b: &mut RelevanceBuilder, seed: &Seed, sampling: Sampling) -> Built<Value> {
         let mut explained: Option<Value> = None;
-        for &(output, g) in &seed.starts {
-            b.begin(output, sampling.name());
-            let y = b.activation(output)?;
-            let picked = b.weigh(y, g, "picked")?;
+        for start in &seed.starts {
+            b.begin(start.output, sampling.name());
+            let picked = match start.relevance {
+                Some(relevance) => relevance,
+                None => {
+                    let y = b.activation(start.output)?;
+                    b.weigh(y, start.coefficient, "picked")?
+                }
+            };
             let picked = self.per_sample(b, picked)?;
             explained = Some(match explained {
                 Some(sum) => b.add(sum, picked, "explained")?,
