@@ -350,6 +350,23 @@ fn only_what_is_wanted_is_run() {
 }
 
 #[test]
+fn the_documented_composite_smooths_relevance() {
+    let document = include_str!("../../docs/baselines.md");
+    let example = document.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let given = [("x", tensor(&[1, 3, 4], &draw(14, 12)))];
+    let of = |composite: Composite| {
+        let graph = explain(&attention("N"), &Explanation::of(composite, &["x"]));
+        result(&run(&graph, &given, in_f64()), "relevance/x")
+    };
+    let epsilon = of(Composite::named("epsilon").unwrap());
+    let still = of(Composite::from_toml(&example.replace("noise = 0.05", "noise = 0")).unwrap());
+    assert_near(&still, epsilon.as_slice().unwrap(), 1e-12);
+    let smooth = of(Composite::from_toml(example).unwrap());
+    let distance = (&smooth - &epsilon).mapv(f64::abs).sum() / epsilon.mapv(f64::abs).sum();
+    assert!(distance > 1e-4 && distance < 0.5, "{distance}");
+}
+
+#[test]
 fn what_has_no_meaning_is_refused() {
     let refused = |rules: &str, tensors: &[&str], words: &str| {
         let mut graph = read(&attention("N"));

@@ -24,9 +24,9 @@ use builder::{Built, RelevanceBuilder, site_name};
 use composite::SeedKind;
 use composite::{Choice, Composite, Quantity, Subject};
 use roles::Role;
+use sampling::{Explained, Samples};
 use seed::Start;
 use selective::Selections;
-use sampling::{Explained, Samples};
 use site::{Arrival, Carrier, Flow, Site};
 use target::Target;
 

@@ -13,7 +13,7 @@ mod settings;
 use std::collections::HashMap;
 
 use lrpc_ir::graph::{Graph, GraphResult, Origin, Region, Repeat, Value};
-use lrpc_ir::ops::{Compare, Op, Reduce, ReduceKind, Source};
+use lrpc_ir::ops::{Compare, Elementwise, Literal, Op, Reduce, ReduceKind, Source};
 use lrpc_ir::{DType, Diagnostic, Dim, TensorType};
 use serde::Deserialize;
 
@@ -192,7 +192,7 @@ impl Samples {
     /// The input that holds the step; −1 unless it is given.
     fn step(&self, graph: &mut Graph, name: &str) -> Built<Value> {
         let ty = TensorType::new(DType::I64, self.shape.clone());
-        let literal = lrpc_ir::ops::Literal::filled(ty.clone(), -1.0);
+        let literal = Literal::filled(ty.clone(), -1.0);
         let origin = Origin { from: None, by: Some("sampling".into()) };
         let default = graph.fresh_name("clean");
         let default = graph.add(Region::Prepare, Op::Source(Source::Constant(literal)), &[], &default, origin)?;
@@ -400,7 +400,6 @@ impl Samples {
         bound: i64,
         dtype: DType,
     ) -> Built<Value> {
-        use lrpc_ir::ops::Elementwise;
         let bound = b.filled(bound as f64, DType::I64, &self.shape)?;
         let holds = b.op(Op::Elementwise(Elementwise::Compare(compare)), &[step, bound], "holds")?;
         b.op(Op::Elementwise(Elementwise::Cast(dtype)), &[holds], "holds")
@@ -455,16 +454,16 @@ fn on_the_path(m: &mut Maker, (x, baseline): (Value, Value), step: Value, steps:
 }
 
 /// What a perturbed tensor stands for; any other value itself.
-pub(super) fn unperturbed(graph: &Graph, mut value: Value) -> Value {
-    let by = |value: Value| graph.node(value.node).origin.by.clone();
-    let perturbs = |sampling: &Sampling| by(value).as_deref() == Some(sampling.name());
-    let is_choice = matches!(graph.node(value.node).op, Op::Elementwise(lrpc_ir::ops::Elementwise::Where));
-    if is_choice && [Sampling::Noise, Sampling::Path, Sampling::Occlusion].iter().any(perturbs) {
-        if let Some(clean) = graph.operand(value.node, 1) {
-            value = unperturbed(graph, clean);
-        }
+pub(super) fn unperturbed(graph: &Graph, value: Value) -> Value {
+    let node = graph.node(value.node);
+    let by_sampling = [Sampling::Noise, Sampling::Path, Sampling::Occlusion]
+        .iter()
+        .any(|sampling| node.origin.by.as_deref() == Some(sampling.name()));
+    let is_choice = matches!(node.op, Op::Elementwise(Elementwise::Where));
+    match graph.operand(value.node, 1).filter(|_| by_sampling && is_choice) {
+        Some(clean) => unperturbed(graph, clean),
+        None => value,
     }
-    value
 }
 
 fn overflow(error: lrpc_ir::DimError) -> Diagnostic {
