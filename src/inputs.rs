@@ -212,6 +212,8 @@ impl Binder<'_> {
         let indices = match index.indices.as_slice() {
             [one] => vec![*one; rows],
             many if many.len() == rows => many.to_vec(),
+            // Several places of a condition, the same for all samples.
+            many if shape.len() == 2 && shape.last() == Some(&many.len()) => many.repeat(rows / many.len().max(1)),
             many => {
                 let message = format!("--index {name}: {} indices for {rows} rows", many.len());
                 return Err(Diagnostic::new(message).help(one_per_row()));

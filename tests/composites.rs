@@ -41,7 +41,8 @@ fn networks() -> Vec<(PathBuf, PathBuf)> {
 fn explain(model: &Path, inputs: &Path, rules: &str, target: Option<&str>) -> RunOutcome {
     let targets = target.map(str::to_string).into_iter().collect();
     let options = CompileOptions { rules: vec![rules.into()], targets, verify: true, ..Default::default() };
-    let compiled = compile_model(model, &options).unwrap_or_else(|error| panic!("{} {rules}: {error}", model.display()));
+    let compiled =
+        compile_model(model, &options).unwrap_or_else(|error| panic!("{} {rules}: {error}", model.display()));
     let weights = ModelWeights::locate(&compiled.graph, &compiled.file, model).unwrap();
     let options = RunOptions { precision: Precision::F64, audit: true, ..Default::default() };
     let inputs: BTreeMap<String, Tensor> = TensorFile::read(inputs, MAX_BYTES).unwrap().tensors;

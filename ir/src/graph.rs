@@ -222,6 +222,8 @@ pub struct Graph {
     pub composites: Vec<CompositeUse>,
     /// Which results are sums over several runs.
     pub repeats: Vec<Repeat>,
+    /// The conditions that relevance was restricted to, as they were asked for: the first is `c0`.
+    pub conditions: Vec<String>,
     /// What it returns.
     pub results: Vec<GraphResult>,
     /// The ledger.
@@ -660,6 +662,7 @@ impl PartialEq for Graph {
         self.model == other.model
             && self.composites == other.composites
             && self.repeats == other.repeats
+            && self.conditions == other.conditions
             && self.len() == other.len()
             && results(self) == results(other)
             && inputs(self) == inputs(other)

@@ -86,9 +86,14 @@ pub(super) struct CompileFlags {
     /// output
     #[arg(long, value_name = "TARGET", allow_hyphen_values = true)]
     pub(super) target: Vec<String>,
-    /// Tensors that relevance is asked for, by ONNX name or with `*` and `?`. Default: inputs and embeddings
+    /// What relevance is asked for: tensors by ONNX name, by the name of their node or module (`features.28`), or with `*`
+    /// and `?`; weights; `default` for inputs and embeddings, which is also what is meant when nothing is said
     #[arg(long, value_name = "NAME")]
     pub(super) wrt: Vec<String>,
+    /// Let relevance pass a tensor at given places only: `features.28:channel=12`, `encoder:token=5`, `fc1:unit=3,7-9`,
+    /// `x:axis2=4`, several joined by `&`; `none` for all relevance. Repeat for several results that share one pass
+    #[arg(long, value_name = "CONDITION")]
+    pub(super) condition: Vec<String>,
     /// How relevance travels; default: as the composite says
     #[arg(long)]
     pub(super) carrier: Option<CarrierFlag>,
@@ -109,6 +114,7 @@ impl CompileFlags {
             rules: self.rules.clone(),
             targets: self.target.clone(),
             wrt: self.wrt.clone(),
+            conditions: self.condition.clone(),
             carrier: self.carrier.map(|carrier| match carrier {
                 CarrierFlag::Relevance => Carrier::Relevance,
                 CarrierFlag::Coefficient => Carrier::Coefficient,

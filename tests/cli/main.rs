@@ -5,6 +5,7 @@
 mod baselines;
 mod commands;
 mod compile;
+mod conditions;
 mod dynamic;
 mod explain;
 mod inputs;

@@ -14,6 +14,7 @@ mod additive;
 mod carriers;
 mod check;
 mod composition;
+mod conditions;
 mod conservation;
 mod elementwise;
 mod funnel;
@@ -30,6 +31,7 @@ mod products;
 mod sampling;
 mod seeds;
 mod transformers;
+mod weights;
 mod winner;
 
 /// Every rule and the test that holds it against its twin; `every_rule_has_a_twin` compares the list with the rule book.

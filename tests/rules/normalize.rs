@@ -210,7 +210,8 @@ fn a_softmax_may_be_an_identity() {
     let mut count = Count::default();
     for seed in 0..CASES {
         let random = &mut Random::new(seed);
-        let x = random.tensor(&[2, random.within(2, 5)], Style::Fine);
+        let length = random.within(2, 5);
+        let x = random.tensor(&[2, length], Style::Fine);
         let op = random.pick(&["softmax", "log_softmax"]);
         let site = softmax_site("Identity", &format!("%y = {op} %x {{axis=1}}"), &x);
         for carrier in [Carrier::Relevance, Carrier::Coefficient] {

@@ -374,8 +374,7 @@ fn what_has_no_meaning_is_refused() {
             composites: vec![Composite::named(rules).unwrap()],
             targets: vec![lrpc_passes::relevance::target::Target::default_of("y")],
             wrt: tensors.iter().map(|name| graph.find(name).unwrap()).collect(),
-            carrier: None,
-            unit_seed: false,
+            ..lrpc_passes::relevance::Request::default()
         };
         let error = lrpc_passes::relevance::generate(&mut graph, &request).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");

@@ -138,6 +138,9 @@ impl<'a> Parser<'a> {
                 self.at += 1;
             }
             "repeat" => graph.repeats.push(self.whole_line(|cursor| skip(cursor).and_then(|()| repeat(cursor)))?),
+            "condition" => {
+                graph.conditions.push(self.whole_line(|cursor| skip(cursor).and_then(|()| cursor.string()))?)
+            }
             "weight" | "input" => {
                 let node = self.whole_line(|cursor| {
                     skip(cursor)?;

@@ -27,6 +27,9 @@ pub fn annotated(graph: &Graph, comment: &dyn Fn(NodeId) -> Option<String>) -> S
         let results: Vec<String> = repeat.results.iter().map(|name| quoted(name)).collect();
         out.push_str(&format!("repeat {} count={} {}\n", named('%', &repeat.step), repeat.count, results.join(" ")));
     }
+    for condition in &graph.conditions {
+        out.push_str(&format!("condition {}\n", quoted(condition)));
+    }
     Printer { graph, comment, indent: 0, out }.body()
 }
 

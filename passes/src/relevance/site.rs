@@ -83,6 +83,30 @@ pub struct Site {
 }
 
 impl Site {
+    /// A constant computation, with `arrival` at its result.
+    pub(crate) fn of_constant(
+        node: NodeId,
+        op: Op,
+        operands: Vec<Value>,
+        active: Vec<bool>,
+        output: Value,
+        arrival: Arrival,
+    ) -> Site {
+        let class = op.class(&active);
+        Site {
+            node,
+            op,
+            operands,
+            active,
+            class,
+            output,
+            arrival,
+            factors: [1, 1],
+            held: None,
+            parameters: BTreeMap::new(),
+        }
+    }
+
     /// `R` of the output.
     pub fn relevance(&self, b: &mut RelevanceBuilder) -> Built<Value> {
         match self.arrival.carrier {

@@ -17,6 +17,7 @@ use lrpc_ir::ops::{Compare, Elementwise, Literal, Op, Reduce, ReduceKind, Source
 use lrpc_ir::{DType, Diagnostic, Dim, TensorType};
 use serde::Deserialize;
 
+use super::Request;
 use super::active::active_values;
 use super::builder::{Built, RelevanceBuilder};
 use super::composite::Composite;
@@ -95,18 +96,21 @@ impl Samples {
     /// Lets the users of every requested tensor read what the composites' steps make of it.
     ///
     /// # Errors
-    /// Parameters without a meaning, and requested tensors of which one depends on another.
-    pub(super) fn insert(
-        graph: &mut Graph,
-        composites: &[Composite],
-        tensors: &[Value],
-        explained: &[Value],
-    ) -> Built<Samples> {
+    /// Parameters without a meaning, requested weights, and requested tensors of which one depends on another.
+    pub(super) fn insert(graph: &mut Graph, request: &Request, explained: &[Value]) -> Built<Samples> {
+        let Request { composites, wrt, silent, weights, .. } = request;
+        let tensors: Vec<Value> = wrt.iter().copied().filter(|tensor| !silent.contains(tensor)).collect();
         let perturbs = |composite: &&Composite| composite.sampling.is_some_and(|one| one != Sampling::Random);
-        let mut samples = Samples { tensors: tensors.to_vec(), read: tensors.to_vec(), shape: vec![], uses: vec![] };
+        let mut samples = Samples { read: tensors.clone(), tensors, shape: vec![], uses: vec![] };
+        let tensors = samples.tensors.clone();
         if let Some(composite) = composites.iter().find(perturbs) {
-            check_independent_tensors(graph, tensors, composite)?;
-            samples.shape = independence::samples(graph, tensors, explained).into_iter().collect();
+            if let Some(&weight) = weights.first() {
+                let (of, weight) = (&composite.name, graph.name(weight));
+                let message = format!("`{of}` perturbs tensors and explains no weights, such as `{weight}`");
+                return Err(Diagnostic::request(message).help("ask for weights in a graph of their own"));
+            }
+            check_independent_tensors(graph, &tensors, composite)?;
+            samples.shape = independence::samples(graph, &tensors, explained).into_iter().collect();
         }
         let users: Vec<Vec<_>> = tensors.iter().map(|&tensor| graph.users(tensor)).collect();
         let several = composites.len() > 1;
@@ -127,9 +131,11 @@ impl Samples {
         Ok(samples)
     }
 
-    /// The tensors that stand for the requested ones.
-    pub(super) fn read(&self) -> &[Value] {
-        &self.read
+    /// What the model reads in the place of each of these tensors.
+    pub(super) fn read(&self, tensors: &[Value]) -> Vec<Value> {
+        let place = |tensor: &Value| self.tensors.iter().position(|known| known == tensor);
+        let read = |tensor: &Value| place(tensor).and_then(|place| self.read.get(place)).copied();
+        tensors.iter().map(|tensor| read(tensor).unwrap_or(*tensor)).collect()
     }
 
     fn perturb(&mut self, graph: &mut Graph, composite: &Composite, sampling: Sampling, several: bool) -> Built<Use> {
