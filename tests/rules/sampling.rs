@@ -8,7 +8,7 @@ use lrpc_ir::plan::Precision;
 use lrpc_ir::{Bindings, Graph};
 use lrpc_passes::bind::Wanted;
 use lrpc_passes::relevance::composite::Composite;
-use ndarray::{Array2, ArrayD, IxDyn};
+use ndarray::{Array2, ArrayD, Dimension as _, IxDyn};
 
 use crate::funnel::{Explanation, explain, read};
 use crate::numbers::Random;
