@@ -140,8 +140,8 @@ pub fn generate(graph: &mut Graph, request: &Request) -> Result<Vec<Application>
     let explained: Vec<String> = targets.iter().flat_map(Target::explained).collect();
     let explained = graph.results.iter().filter(|result| explained.contains(&result.name));
     let explained: Vec<Value> = explained.map(|result| result.value).collect();
-    let mut samples = Samples::insert(graph, &request.composites, &request.wrt, &explained)?;
-    let read = samples.read().to_vec();
+    let mut samples = Samples::insert(graph, request, &explained)?;
+    let read = samples.read(&request.wrt);
     let order = graph.order();
     let nonnegative = nonnegative_values(graph, &order);
     let weights = Weights::of(graph, &order, &request.weights);
