@@ -131,6 +131,42 @@ pub struct CompositeUse {
     pub rules: String,
     /// `relevance` or `coefficient`.
     pub carrier: String,
+    /// Why the compiler chose it, where nobody named it.
+    pub because: Option<String>,
+}
+
+/// An entry of a composite that chose rules in this graph.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EntryUse {
+    /// The composite whose file holds it, and its place there, from 1: `epsilon-plus 1`.
+    pub name: String,
+    /// What it says: `op=conv class=linear → ZPlus`.
+    pub text: String,
+}
+
+/// Which rule serves an operation, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RuleChoice {
+    /// The ONNX name of the operation, behind composite and target as in the ledger.
+    pub site: String,
+    /// The operation's word.
+    pub op: String,
+    /// What was chosen.
+    pub chosen: Chosen,
+}
+
+/// What an operation got.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Chosen {
+    /// A rule, by the entry of that name.
+    Rule {
+        /// The rule.
+        rule: String,
+        /// The name of the entry among [`Graph::entries`].
+        entry: String,
+    },
+    /// Nothing flows through it, for this reason.
+    Nothing(String),
 }
 
 /// What the graph gives to its caller.
@@ -204,6 +240,10 @@ pub struct Graph {
     pub model: Option<ModelReference>,
     /// The composites that made its relevance region.
     pub composites: Vec<CompositeUse>,
+    /// The entries of these composites that chose rules.
+    pub entries: Vec<EntryUse>,
+    /// Which rule serves which operation.
+    pub choices: Vec<RuleChoice>,
     /// What it returns.
     pub results: Vec<GraphResult>,
     /// The ledger.
@@ -641,6 +681,8 @@ impl PartialEq for Graph {
         };
         self.model == other.model
             && self.composites == other.composites
+            && self.entries == other.entries
+            && self.choices == other.choices
             && self.len() == other.len()
             && results(self) == results(other)
             && inputs(self) == inputs(other)

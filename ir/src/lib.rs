@@ -25,8 +25,8 @@ pub mod verify;
 pub use diagnostic::{Diagnostic, DiagnosticKind, Diagnostics};
 pub use dim::{Bindings, Dim, DimError};
 pub use graph::{
-    Absorbed, CompositeUse, Graph, GraphError, GraphResult, LedgerLine, ModelReference, Node, NodeId, Origin, Region,
-    Value,
+    Absorbed, Chosen, CompositeUse, EntryUse, Graph, GraphError, GraphResult, LedgerLine, ModelReference, Node, NodeId,
+    Origin, Region, RuleChoice, Value,
 };
 pub use ops::{Class, Op};
 pub use plan::Plan;

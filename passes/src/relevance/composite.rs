@@ -4,11 +4,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use lrpc_ir::graph::EntryUse;
 use lrpc_ir::{Diagnostic, DiagnosticKind, Diagnostics};
 use serde::Deserialize;
 
-use super::roles::Role;
+use super::selector::{Entry, Subject};
 use super::site::Carrier;
+use super::unmatched;
+use crate::names::suggestion;
 use crate::rules::{self, RuleDef};
 
 /// The value of a parameter of a rule or a composite.
@@ -34,50 +37,6 @@ impl fmt::Display for Parameter {
             }
         }
     }
-}
-
-/// One word or several.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
-enum Words {
-    One(String),
-    Many(Vec<String>),
-}
-
-impl Words {
-    fn list(&self) -> &[String] {
-        match self {
-            Words::One(one) => std::slice::from_ref(one),
-            Words::Many(many) => many,
-        }
-    }
-
-    fn contains(&self, word: &str) -> bool {
-        self.list().iter().any(|candidate| candidate == word)
-    }
-}
-
-/// One entry of a composite. All predicates that are given must hold.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    /// The operation's word in the text format.
-    op: Option<Words>,
-    /// The operation's family.
-    family: Option<Words>,
-    /// The relevance class.
-    class: Option<Words>,
-    /// The site's role.
-    role: Option<String>,
-    /// The ONNX name, with `*` for any text.
-    name: Option<String>,
-    /// How many operands are active.
-    active: Option<usize>,
-    /// The rule.
-    r#use: String,
-    /// Its parameters; `$name` stands for the composite's own.
-    #[serde(default)]
-    with: BTreeMap<String, Parameter>,
 }
 
 /// What a composite's results are.
@@ -124,8 +83,9 @@ pub struct Composite {
     pub ledger: bool,
     /// Its parameters.
     pub parameters: BTreeMap<String, Parameter>,
-    given: Vec<String>,
     entries: Vec<Entry>,
+    /// How many of the first entries are a user's own.
+    own: usize,
 }
 
 /// A rule that a composite chose, parameters filled in.
@@ -135,23 +95,23 @@ pub struct Choice {
     pub rule: &'static RuleDef,
     /// Its parameters.
     pub parameters: BTreeMap<String, Parameter>,
+    /// The entry that chose it.
+    pub entry: EntryUse,
 }
 
-/// What predicates look at.
-#[derive(Debug, Clone)]
-pub struct Subject<'a> {
-    /// The operation's word.
-    pub op: &'a str,
-    /// Its family.
-    pub family: &'a str,
-    /// Its relevance class.
-    pub class: &'static str,
-    /// Its ONNX name.
-    pub name: &'a str,
-    /// The roles that it has.
-    pub roles: &'a [Role],
-    /// How many of its operands are active.
-    pub active: usize,
+/// An entry as the rule book shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntryText {
+    /// The composite whose file holds it.
+    pub of: String,
+    /// Its place there, from 1.
+    pub number: usize,
+    /// What it selects: `role=first class=linear`.
+    pub selects: String,
+    /// The rule.
+    pub rule: String,
+    /// Its parameters: `eps=$eps`.
+    pub with: String,
 }
 
 /// The composites that come with the program, as (name, TOML).
@@ -180,11 +140,12 @@ impl Composite {
         let (name, given) = split_parameters(text)?;
         let toml = COMPOSITES.iter().find(|(candidate, _)| *candidate == name).map(|(_, toml)| *toml);
         let toml = toml.ok_or_else(|| {
-            let known: Vec<&str> = COMPOSITES.iter().map(|(name, _)| *name).collect();
+            let near = suggestion(name, COMPOSITES.iter().map(|(name, _)| *name));
             Diagnostic::new(format!("there is no composite `{name}`"))
-                .help(format!("known are {}; a path ending in .toml names a file", known.join(", ")))
+                .help(format!("{near}; a path ending in .toml names a file"))
         })?;
-        Composite::from_toml(toml)?.with_parameters(given)
+        let composite = Composite { own: 0, ..Composite::from_toml(toml)? };
+        composite.with_parameters(given)
     }
 
     /// A composite from the text of a TOML file.
@@ -196,14 +157,23 @@ impl Composite {
     }
 
     fn from_toml_at(text: &str, depth: usize) -> Result<Composite, Diagnostics> {
-        let file: CompositeFile =
+        let mut file: CompositeFile =
             toml::from_str(text).map_err(|error| Diagnostic::new(format!("not a composite: {error}")))?;
+        if file.name.is_empty() || file.name.chars().any(|c| c.is_control() || c == '"') {
+            return Err(Diagnostic::new("the `name` of a composite is one line of text without quotation marks").into());
+        }
+        for (before, entry) in file.rule.iter_mut().enumerate() {
+            entry.place = (file.name.clone(), before + 1);
+        }
         let base = match &file.extends {
             None => None,
             Some(_) if depth > 8 => return Err(Diagnostic::new("composites extend each other in a circle").into()),
             Some(name) => {
                 let toml = COMPOSITES.iter().find(|(candidate, _)| candidate == name).map(|(_, toml)| *toml);
-                let toml = toml.ok_or_else(|| Diagnostic::new(format!("`extends` names no composite: `{name}`")))?;
+                let toml = toml.ok_or_else(|| {
+                    let near = suggestion(name, COMPOSITES.iter().map(|(name, _)| *name));
+                    Diagnostic::new(format!("`extends` names no composite: `{name}`")).help(near)
+                })?;
                 Some(Composite::from_toml_at(toml, depth + 1)?)
             }
         };
@@ -216,57 +186,42 @@ impl Composite {
         let ledger = file.ledger.or(base.as_ref().map(|base| base.ledger)).unwrap_or(true);
         let (mut parameters, inherited) = base.map_or_else(Default::default, |base| (base.parameters, base.entries));
         parameters.extend(file.parameters);
+        let own = file.rule.len();
         let entries: Vec<Entry> = file.rule.into_iter().chain(inherited).collect();
-        let composite = Composite {
-            name: file.name,
-            doc: file.doc,
-            carrier,
-            result,
-            ledger,
-            parameters,
-            given: Vec::new(),
-            entries,
-        };
+        let composite = Composite { name: file.name, doc: file.doc, carrier, result, ledger, parameters, entries, own };
         composite.check()?;
         Ok(composite)
     }
 
-    /// Every rule, role and parameter that an entry names must exist.
+    /// Every rule, word and parameter that an entry names must exist.
     fn check(&self) -> Result<(), Diagnostics> {
         let mut found = Vec::new();
         for entry in &self.entries {
+            let by = format!("entry {} of composite `{}`", entry.place.1, entry.place.0);
+            for (what, word, known) in entry.unknown_words() {
+                let message = format!("{by} names the unknown {what} `{word}`");
+                found.push(Diagnostic::request(message).help(suggestion(&word, known)));
+            }
             let Some(rule) = rules::find(&entry.r#use) else {
-                let near = rules::RULES.iter().min_by_key(|rule| distance(rule.name, &entry.r#use));
-                let message = format!("composite `{}` uses the unknown rule `{}`", self.name, entry.r#use);
-                let help = format!("did you mean `{}`?", near.map_or("", |rule| rule.name));
-                found.push(Diagnostic::new(message).help(help));
+                let message = format!("{by} uses the unknown rule `{}`", entry.r#use);
+                let near = suggestion(&entry.r#use, rules::RULES.iter().map(|rule| rule.name));
+                found.push(Diagnostic::new(message).help(near));
                 continue;
             };
-            if let Some(role) = entry.role.as_deref().filter(|role| Role::from_name(role).is_none()) {
-                let known: Vec<&str> = Role::ALL.iter().map(|role| role.name()).collect();
-                let help = format!("known are {}", known.join(", "));
-                found.push(
-                    Diagnostic::new(format!("composite `{}` names the unknown role `{role}`", self.name)).help(help),
-                );
-            }
-            for (what, words, known) in entry.words() {
-                for word in words.iter().filter(|word| !known.contains(&word.as_str())) {
-                    let near =
-                        known.iter().min_by_key(|candidate| distance(candidate, word)).copied().unwrap_or_default();
-                    let message = format!("composite `{}` names the unknown {what} `{word}`", self.name);
-                    found.push(Diagnostic::request(message).help(format!("did you mean `{near}`?")));
-                }
-            }
             for (key, value) in &entry.with {
                 if !rule.parameters.iter().any(|parameter| parameter.name == key) {
-                    found.push(Diagnostic::new(format!("rule `{}` has no parameter `{key}`", rule.name)));
+                    let message = format!("{by}: rule `{}` has no parameter `{key}`", rule.name);
+                    let near = suggestion(key, rule.parameters.iter().map(|parameter| parameter.name));
+                    found.push(Diagnostic::new(message).help(near));
                 }
                 let reference = match value {
                     Parameter::Word(word) => word.strip_prefix('$'),
                     _ => None,
                 };
                 if let Some(name) = reference.filter(|name| !self.parameters.contains_key(*name)) {
-                    found.push(Diagnostic::new(format!("composite `{}` has no parameter `{name}`", self.name)));
+                    let message = format!("{by}: composite `{}` has no parameter `{name}`", self.name);
+                    let near = suggestion(name, self.parameters.keys().map(String::as_str));
+                    found.push(Diagnostic::new(message).help(near));
                 }
             }
         }
@@ -280,14 +235,11 @@ impl Composite {
     pub fn with_parameters(mut self, given: Vec<(String, Parameter)>) -> Result<Composite, Diagnostics> {
         for (key, value) in given {
             if !self.parameters.contains_key(&key) {
-                let known: Vec<&str> = self.parameters.keys().map(String::as_str).collect();
-                let help = if known.is_empty() { "it has none".into() } else { format!("it has {}", known.join(", ")) };
-                return Err(Diagnostic::new(format!("composite `{}` has no parameter `{key}`", self.name))
-                    .help(help)
-                    .into());
+                let near = suggestion(&key, self.parameters.keys().map(String::as_str));
+                let error = Diagnostic::new(format!("composite `{}` has no parameter `{key}`", self.name));
+                return Err(error.help(near).into());
             }
-            self.parameters.insert(key.clone(), value);
-            self.given.push(key);
+            self.parameters.insert(key, value);
         }
         Ok(self)
     }
@@ -308,13 +260,17 @@ impl Composite {
     pub fn choose(&self, subject: &Subject) -> Result<Option<Choice>, Diagnostic> {
         let Some(entry) = self.entries.iter().find(|entry| entry.matches(subject)) else { return Ok(None) };
         let Some(rule) = rules::find(&entry.r#use) else { return Ok(None) };
-        if !rule.classes.contains(&subject.class) {
-            let message =
-                format!("rule `{}` does not serve the class `{}` of `{}`", rule.name, subject.class, subject.op);
-            return Err(Diagnostic::new(message)
-                .of_kind(DiagnosticKind::NoRule)
-                .at(subject.name)
-                .help(format!("it serves {}", rule.classes.join(", "))));
+        let class = subject.class.name();
+        if !rule.classes.contains(&class) {
+            let message = format!("rule `{}` does not serve the class `{class}` of `{}`", rule.name, subject.op);
+            let help = format!(
+                "it serves {}; entry {} of `{}` ({}) chose it",
+                rule.classes.join(", "),
+                entry.place.1,
+                entry.place.0,
+                entry.selector()
+            );
+            return Err(Diagnostic::new(message).of_kind(DiagnosticKind::NoRule).at(&subject.name).help(help));
         }
         let mut parameters = BTreeMap::new();
         for definition in rule.parameters {
@@ -324,68 +280,41 @@ impl Composite {
             };
             parameters.insert(definition.name.to_string(), value.unwrap_or_else(|| (definition.default)()));
         }
-        Ok(Some(Choice { rule, parameters }))
-    }
-}
-
-/// How many single letters differ between two words (Levenshtein), to name what was probably meant.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut corner = std::mem::replace(&mut row[0], i + 1);
-        for (j, to) in b.iter().enumerate() {
-            let replaced = corner + usize::from(from != *to);
-            corner = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(corner + 1);
-        }
-    }
-    row[b.len()]
-}
-
-impl Entry {
-    /// The predicates that name words of a closed set: what they are, the words, and the set.
-    fn words(&self) -> [(&'static str, &[String], Vec<&'static str>); 3] {
-        [
-            ("operation", self.op.as_ref().map_or(&[], Words::list), lrpc_ir::Op::mnemonics().collect()),
-            ("family", self.family.as_ref().map_or(&[], Words::list), lrpc_ir::Op::FAMILIES.to_vec()),
-            ("class", self.class.as_ref().map_or(&[], Words::list), lrpc_ir::Class::NAMES.to_vec()),
-        ]
+        let entry = EntryUse { name: entry.name(), text: format!("{} → {}", entry.selector(), entry.r#use) };
+        Ok(Some(Choice { rule, parameters, entry }))
     }
 
-    fn matches(&self, subject: &Subject) -> bool {
-        let words = |words: &Option<Words>, word: &str| words.as_ref().is_none_or(|words| words.contains(word));
-        words(&self.op, subject.op)
-            && words(&self.family, subject.family)
-            && words(&self.class, subject.class)
-            && self.role.as_deref().is_none_or(|role| subject.roles.iter().any(|has| has.name() == role))
-            && self.name.as_deref().is_none_or(|pattern| glob(pattern, subject.name))
-            && self.active.is_none_or(|count| count == subject.active)
+    /// Its entries in the order in which they are tried, inherited ones last.
+    pub fn entries(&self) -> Vec<EntryText> {
+        let text = |entry: &Entry| EntryText {
+            of: entry.place.0.clone(),
+            number: entry.place.1,
+            selects: entry.selector(),
+            rule: entry.r#use.clone(),
+            with: entry.parameters(),
+        };
+        self.entries.iter().map(text).collect()
     }
-}
 
-/// Whether `text` matches `pattern`, in which `*` stands for any text.
-pub fn glob(pattern: &str, text: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = text.strip_prefix(first) else { return false };
-    let mut open = false;
-    for part in parts {
-        open = part.is_empty();
-        match rest.find(part) {
-            Some(at) => rest = &rest[at + part.len()..],
-            None => return false,
-        }
+    /// Whether a user wrote entries of it, about which [`Composite::unmatched`] may have something to say.
+    pub fn has_own_entries(&self) -> bool {
+        self.own > 0
     }
-    let last = pattern.rsplit('*').next().unwrap_or_default();
-    open || rest.is_empty() || (pattern.contains('*') && text.ends_with(last) && text.len() >= pattern.len() - 1)
+
+    /// A warning for each entry of the user's own that chooses a rule for none of `subjects`.
+    pub fn unmatched(&self, subjects: &[Subject]) -> Vec<Diagnostic> {
+        unmatched::warnings(&self.name, &self.entries[..self.own], subjects)
+    }
 }
 
 /// Parameters that a user gave, in order.
-type Given = Vec<(String, Parameter)>;
+pub type Given = Vec<(String, Parameter)>;
 
-/// `name` or `name(key=value, …)`.
-fn split_parameters(text: &str) -> Result<(&str, Given), Diagnostic> {
+/// `name` or `name(key=value, …)`: the name, and the parameters.
+///
+/// # Errors
+/// Text that is not in this form.
+pub fn split_parameters(text: &str) -> Result<(&str, Given), Diagnostic> {
     let text = text.trim();
     let Some((name, rest)) = text.split_once('(') else { return Ok((text, Vec::new())) };
     let wrong = || {
@@ -439,7 +368,7 @@ mod tests {
         assert_eq!(composite.parameters["high"], Parameter::Numbers(vec![1.0, 2.0, 3.0]));
         let error = Composite::named("epsilon(gama=1)").unwrap_err().to_string();
         assert!(error.contains("no parameter `gama`") && error.contains("eps"), "{error}");
-        assert!(Composite::named("epsilonn").unwrap_err().to_string().contains("known are"));
+        assert!(Composite::named("epsilonn").unwrap_err().to_string().contains("did you mean `epsilon`?"));
         assert!(Composite::named("epsilon(eps=1").is_err());
     }
 
@@ -458,11 +387,5 @@ mod tests {
         let toml = "name='a'\ndoc='b'\n[[rule]]\nop=['konv']\nclass='linaer'\nuse='Epsilon'\n";
         let error = Composite::from_toml(toml).unwrap_err().to_string();
         assert!(error.contains("did you mean `conv`?") && error.contains("did you mean `linear`?"), "{error}");
-    }
-
-    #[test]
-    fn globs_match_whole_names() {
-        assert!(glob("features.*.conv", "features.3.conv") && glob("*", "x") && glob("a*", "ab") && glob("*b", "abb"));
-        assert!(!glob("features", "features.3") && !glob("*c", "ab") && !glob("a*b", "ba") && !glob("ab*b", "ab"));
     }
 }

@@ -8,19 +8,22 @@ pub mod builder;
 pub mod composite;
 pub mod roles;
 pub mod seed;
+pub mod selector;
 pub mod site;
 pub mod target;
+mod unmatched;
 
 use std::collections::{HashMap, HashSet};
 
-use lrpc_ir::graph::{CompositeUse, Graph, GraphResult, LedgerLine, NodeId, Value};
+use lrpc_ir::graph::{Chosen, CompositeUse, EntryUse, Graph, GraphResult, LedgerLine, NodeId, RuleChoice, Value};
 use lrpc_ir::ops::{Binary, Class, Elementwise, Op};
 use lrpc_ir::{Absorbed, Diagnostic, DiagnosticKind, Diagnostics};
 
 use crate::rules::RuleDef;
 use crate::rules::shares::nonnegative_values;
 use builder::{Built, RelevanceBuilder, site_name};
-use composite::{Choice, Composite, Quantity, Subject};
+use composite::{Choice, Composite, Quantity};
+use selector::Subject;
 use site::{Arrival, Carrier, Flow, Site};
 use target::Target;
 
@@ -50,8 +53,12 @@ pub struct Application {
     pub op: String,
     /// Its relevance class.
     pub class: &'static str,
-    /// The rule; `None` where nothing flows, with the reason.
+    /// The rule; where nothing flows, the reason.
     pub rule: Result<String, String>,
+    /// The entry that chose the rule.
+    pub entry: Option<EntryUse>,
+    /// Composite and target, where there are several: `epsilon.t0`.
+    pub part: String,
 }
 
 /// What composites have for the operations between targets and requested tensors.
@@ -61,6 +68,8 @@ pub struct Survey {
     pub applications: Vec<Application>,
     /// The operations without a rule, by their word in the text format and their relevance class.
     pub missing: Vec<Missing>,
+    /// Entries of a user's own composites that chose nothing.
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// An operation without a rule.
@@ -82,6 +91,7 @@ pub fn survey(graph: &Graph, request: &Request) -> Result<Survey, Diagnostics> {
     let order = graph.order();
     let mut survey = Survey::default();
     for composite in &request.composites {
+        let mut subjects = Vec::new();
         for target in &request.targets {
             let names: Vec<String> = target.explained().collect();
             let is_explained = |result: &&GraphResult| names.contains(&result.name);
@@ -90,26 +100,27 @@ pub fn survey(graph: &Graph, request: &Request) -> Result<Survey, Diagnostics> {
             let (wrt, unit) = (&request.wrt, request.unit_seed);
             let walk =
                 Walk { composite, carrier, order: &order, nonnegative: &HashSet::new(), wrt, parts: Vec::new(), unit };
-            let (_, found) = walk.choose(graph, &explained)?;
+            let (_, found) = walk.choose(graph, &explained, &mut subjects)?;
             survey.applications.extend(found.applications);
             survey.missing.extend(found.missing);
         }
+        survey.warnings.extend(composite.unmatched(&subjects));
     }
     Ok(survey)
 }
 
-/// Generates the relevance region of `graph`, its results and its ledger.
+/// Generates the relevance region of `graph`, its results and its ledger, and says which rules it applied.
 ///
 /// # Errors
 /// All operations that lie on the way and have no rule, at once; targets that do not fit; requested tensors that the
 /// target does not depend on.
-pub fn generate(graph: &mut Graph, request: &Request) -> Result<Vec<Application>, Diagnostics> {
+pub fn generate(graph: &mut Graph, request: &Request) -> Result<Survey, Diagnostics> {
     let mut targets = request.targets.clone();
     let rows = seed::explain_rows(graph, &mut targets)?;
     let order = graph.order();
     let nonnegative = nonnegative_values(graph, &order);
     let mut promises = HashMap::new();
-    let mut applications = Vec::new();
+    let mut survey = Survey::default();
     let several_composites = request.composites.len() > 1;
     let several_targets = request.targets.len() > 1;
     // Composites share one index input per target.
@@ -126,6 +137,7 @@ pub fn generate(graph: &mut Graph, request: &Request) -> Result<Vec<Application>
         let earlier = request.composites[..place].iter().filter(|other| other.name == composite.name).count();
         let label = if earlier == 0 { composite.name.clone() } else { format!("{}.{earlier}", composite.name) };
         let carrier = request.carrier.unwrap_or(composite.carrier);
+        let mut subjects = Vec::new();
         for (number, seed) in seeds.iter().enumerate() {
             let mut parts = Vec::new();
             if several_composites {
@@ -143,14 +155,41 @@ pub fn generate(graph: &mut Graph, request: &Request) -> Result<Vec<Application>
                 parts,
                 unit: request.unit_seed,
             };
-            applications.extend(walk.run(graph, &mut promises, seed)?);
+            survey.applications.extend(walk.run(graph, &mut promises, seed, &mut subjects)?);
         }
+        survey.warnings.extend(composite.unmatched(&subjects));
         let carrier = carrier.name().to_string();
-        graph.composites.push(CompositeUse { rules: composite.signature(), carrier });
+        graph.composites.push(CompositeUse { rules: composite.signature(), carrier, because: None });
     }
     graph.results.retain(|result| !rows.contains(&result.name));
     graph.remove_dead();
-    Ok(applications)
+    Ok(survey)
+}
+
+/// Writes into `graph` which rule each operation got, and from which entry.
+pub fn write_choices(graph: &mut Graph, applications: &[Application]) {
+    let mut names: HashMap<&EntryUse, String> = HashMap::new();
+    let mut taken: HashSet<String> = HashSet::new();
+    for one in applications {
+        let site = if one.part.is_empty() { one.site.clone() } else { format!("{} {}", one.part, one.site) };
+        let chosen = match (&one.rule, &one.entry) {
+            (Ok(rule), Some(entry)) => {
+                let name = names.entry(entry).or_insert_with(|| {
+                    let mut name = entry.name.clone();
+                    // Two files may call their composite the same.
+                    while !taken.insert(name.clone()) {
+                        name.push('\'');
+                    }
+                    graph.entries.push(EntryUse { name: name.clone(), text: entry.text.clone() });
+                    name
+                });
+                Chosen::Rule { rule: rule.clone(), entry: name.clone() }
+            }
+            (Ok(_), None) => continue,
+            (Err(reason), _) => Chosen::Nothing(reason.clone()),
+        };
+        graph.choices.push(RuleChoice { site, op: one.op.clone(), chosen });
+    }
 }
 
 /// One walk: one composite, one target.
@@ -206,9 +245,10 @@ impl Walk<'_> {
         graph: &mut Graph,
         promises: &mut HashMap<Value, Value>,
         seed: &seed::Seed,
+        subjects: &mut Vec<Subject>,
     ) -> Result<Vec<Application>, Diagnostics> {
         let explained: Vec<Value> = seed.starts.iter().map(|(output, _)| *output).collect();
-        let (steps, Survey { applications, missing }) = self.choose(graph, &explained)?;
+        let (steps, Survey { applications, missing, .. }) = self.choose(graph, &explained, subjects)?;
         if !missing.is_empty() {
             return Err(Diagnostics(missing.into_iter().map(|missing| missing.finding).collect()));
         }
@@ -230,8 +270,14 @@ impl Walk<'_> {
         Ok(applications)
     }
 
-    /// The rules for all nodes between the explained outputs and the requested tensors, in forward order.
-    fn choose(&self, graph: &Graph, explained: &[Value]) -> Result<(Vec<Step>, Survey), Diagnostics> {
+    /// The rules for all nodes between the explained outputs and the requested tensors, in forward order. What relevance
+    /// passes joins `subjects` where a user's own entries are to be compared with it.
+    fn choose(
+        &self,
+        graph: &Graph,
+        explained: &[Value],
+        subjects: &mut Vec<Subject>,
+    ) -> Result<(Vec<Step>, Survey), Diagnostics> {
         let active = active::active_values(graph, self.order, self.wrt);
         if let Some(&output) = explained.iter().find(|output| !active.contains(output)) {
             let names: Vec<&str> = self.wrt.iter().map(|&value| graph.name(value)).collect();
@@ -246,35 +292,28 @@ impl Walk<'_> {
             if !operands.contains(&true) {
                 continue;
             }
-            let content = graph.node(node);
-            let class = content.op.class(&operands);
-            let roles = roles::roles_of(graph, node, &operands, explained);
-            let site = site_name(graph, node.into());
-            let subject = Subject {
-                op: content.op.mnemonic(),
-                family: content.op.family(),
-                class: class.name(),
-                name: &site,
-                roles: &roles,
-                active: operands.iter().filter(|&&operand| operand).count(),
-            };
-            let mut record = |rule| {
-                let op = subject.op.to_string();
-                let composite = self.composite.name.clone();
-                survey.applications.push(Application { composite, site: site.clone(), op, class: subject.class, rule });
+            let subject = subject(graph, node, &operands, explained);
+            let class = subject.class;
+            let mut record = |rule, entry| {
+                let (op, site, part) = (subject.op.to_string(), subject.name.clone(), self.parts.join("."));
+                let (composite, class) = (self.composite.name.clone(), class.name());
+                survey.applications.push(Application { composite, site, op, class, rule, entry, part });
             };
             if let Class::Opaque(reason) = class {
-                record(Err(reason.to_string()));
+                record(Err(reason.to_string()), None);
                 continue;
+            }
+            if self.composite.has_own_entries() {
+                subjects.push(subject.clone());
             }
             let written_out = self.composite.ledger && roles::is_softmax_written_out(graph, node);
             let finding = match self.composite.choose(&subject) {
                 Ok(Some(_)) if written_out => Diagnostic::new("a softmax written out as exp / Σ exp has no rule")
                     .of_kind(DiagnosticKind::NoRule)
-                    .at(&site)
+                    .at(&subject.name)
                     .help("export it as one Softmax"),
                 Ok(Some(choice)) => {
-                    record(Ok(choice.rule.name.to_string()));
+                    record(Ok(choice.rule.name.to_string()), Some(choice.entry.clone()));
                     let factors = chains.visit(graph, node, choice.rule, &operands);
                     steps.push(Step { node, output: node.into(), active: operands, class, factors, choice });
                     continue;
@@ -282,7 +321,7 @@ impl Walk<'_> {
                 Ok(None) => no_rule(&subject, &self.composite.name),
                 Err(finding) => finding,
             };
-            survey.missing.push(Missing { op: subject.op.to_string(), class: subject.class, finding });
+            survey.missing.push(Missing { op: subject.op.to_string(), class: class.name(), finding });
         }
         Ok((steps, survey))
     }
@@ -450,9 +489,24 @@ impl Walk<'_> {
     }
 }
 
+/// What selectors see of `node`, given which operands are active and which values are explained.
+fn subject(graph: &Graph, node: NodeId, operands: &[bool], explained: &[Value]) -> Subject {
+    let op = &graph.node(node).op;
+    Subject {
+        op: op.mnemonic(),
+        family: op.family(),
+        class: op.class(operands),
+        name: site_name(graph, node.into()),
+        roles: roles::roles_of(graph, node, operands, explained),
+        weight: graph.operands(node).into_iter().any(|operand| graph.constant_source(operand).is_some()),
+        active: operands.iter().filter(|&&operand| operand).count(),
+    }
+}
+
 fn no_rule(subject: &Subject, composite: &str) -> Diagnostic {
-    Diagnostic::new(format!("composite `{composite}` has no rule for `{}` (class {})", subject.op, subject.class))
+    let class = subject.class.name();
+    Diagnostic::new(format!("composite `{composite}` has no rule for `{}` (class {class})", subject.op))
         .of_kind(DiagnosticKind::NoRule)
-        .at(subject.name)
+        .at(&subject.name)
         .help("choose another composite, or name a rule for it in a composite file of your own")
 }
