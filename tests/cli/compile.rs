@@ -121,7 +121,7 @@ fn a_composite_of_ones_own_is_used() {
     std::fs::write(place.path("mine.toml"), toml).unwrap();
     place.compile(&mnist(), "m.graph", &["--rules", "mine.toml"]).good();
     let rules = place.lrpc(&["inspect", "m.graph", "--rules"]).good().text();
-    assert_eq!(rules.matches("WSquare").count(), 2, "{rules}");
+    assert_eq!(rules.matches("conv     WSquare").count(), 2, "{rules}");
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn the_rule_book_is_shown_within_a_terminal() {
         assert!(is_graph || line.chars().count() <= 100, "{line}");
     }
     let text = place.lrpc(&["rules", "epsilon-plus-flat"]).good().text();
-    for words in ["epsilon-plus-flat 1  role=first class=linear", "epsilon 9", "ZPlus", "[[rule]]"] {
+    for words in ["epsilon-plus-flat 1  role=first class=linear", "epsilon 1", "ZPlus", "[[rule]]"] {
         assert!(text.contains(words), "{text}");
     }
 }
@@ -89,21 +89,20 @@ fn selectors_that_match_nothing_warn_and_name_what_is_near() {
     let place = Place::new();
     for (entry, words) in [
         ("name = 'conv3_*'", "the nearest names are conv1_1"),
-        ("op = 'conv_transpose'", "the operations are add, conv, dot, "),
+        ("op = 'conv_transpose'", "the operations are conv, dot, "),
         ("role = 'gate'", "there are first, head"),
         ("op = 'conv'\nrole = 'head'", "without `role=head` it would match conv1_1, conv1_2, conv2_1"),
     ] {
         let entries = format!("[[rule]]\n{entry}\nuse = 'Flat'\n");
         let warning = "warning: entry 1 of `mine` (";
         let answer = compiled_with(&place, &entries, &[]).good();
-        let words = words.replace("add, ", "");
-        let answer = answer.says(&[warning, "matches no operation of this graph", &words]);
+        let answer = answer.says(&[warning, "matches no operation of this graph", words]);
         assert_eq!(answer.stderr.matches("warning: ").count(), 1, "{}", answer.stderr);
         let report = compiled_with(&place, &entries, &["--format", "json"]).good().json();
-        assert!(report["warnings"][0]["help"].as_str().unwrap().contains(&words), "{report}");
+        assert!(report["warnings"][0]["help"].as_str().unwrap().contains(words), "{report}");
         let model = mnist();
         let coverage = ["coverage", model.to_str().unwrap(), "--rules", "mine.toml"];
-        place.lrpc(&coverage).good().says(&[warning, &words]);
+        place.lrpc(&coverage).good().says(&[warning, words]);
         let json = place.lrpc(&[&coverage[..], &["--format", "json"]].concat()).good().json();
         assert_eq!(json[0]["warnings"].as_array().unwrap().len(), 1);
     }

@@ -178,7 +178,10 @@ mod tests {
             ("role='gate'", "`role=gate`: there are first, head"),
             ("active=2", "`active=2`: operations have 1 active operands"),
             ("op='conv'\nrole='head'", "without `role=head` it would match features.0.conv, features.1.conv; without"),
-            ("op='relu'\nrole='head'\nweight=true", "of 4 operations `role=head` holds for 1, `op=relu` holds for 1, "),
+            (
+                "op='relu'\nrole='head'\nname='*.1.*'",
+                "of 4 operations `role=head` holds for 1, `name=*.1.*` holds for 1, ",
+            ),
         ] {
             let warnings = warned(&format!("[[rule]]\n{predicates}\nuse='Gradient'"));
             assert_eq!(warnings.len(), 1, "{predicates}");

@@ -18,6 +18,9 @@ mod norm_epsilon;
 mod norm_identity;
 pub(crate) mod shares;
 mod signed_ratio;
+#[cfg(test)]
+#[path = "../../../docs/writing-a-rule/square_ratio.rs"]
+mod square_ratio;
 mod stop;
 mod value_path;
 mod w_square;
@@ -96,6 +99,8 @@ pub const RULES: &[RuleDef] = &[
     norm_epsilon::RULE,
     norm_identity::RULE,
     signed_ratio::RULE,
+    #[cfg(test)]
+    square_ratio::RULE,
     stop::RULE,
     value_path::RULE,
     w_square::RULE,
