@@ -26,7 +26,7 @@ pub use diagnostic::{Diagnostic, DiagnosticKind, Diagnostics};
 pub use dim::{Bindings, Dim, DimError};
 pub use graph::{
     Absorbed, Chosen, CompositeUse, EntryUse, Graph, GraphError, GraphResult, LedgerLine, ModelReference, Node, NodeId,
-    Origin, Region, RuleChoice, Value,
+    Origin, Region, Repeat, RuleChoice, Value,
 };
 pub use ops::{Class, Op};
 pub use plan::Plan;

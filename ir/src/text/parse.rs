@@ -7,7 +7,7 @@ use crate::attribute::{Attribute, AttributeReader, Attributes};
 use crate::dim::Dim;
 use crate::graph::{
     Absorbed, Chosen, CompositeUse, EntryUse, Graph, GraphResult, LedgerLine, ModelReference, NamedNode, Origin,
-    Region, RuleChoice, Value,
+    Region, Repeat, RuleChoice, Value,
 };
 use crate::ops::source::LiteralValues;
 use crate::ops::{Control, Literal, Op, Source, WeightPlace};
@@ -143,6 +143,10 @@ impl<'a> Parser<'a> {
                 Ok(EntryUse { name: cursor.string()?, text: cursor.string()? })
             })?),
             "choice" => graph.choices.push(self.whole_line(|cursor| skip(cursor).and_then(|()| choice(cursor)))?),
+            "repeat" => graph.repeats.push(self.whole_line(|cursor| skip(cursor).and_then(|()| repeat(cursor)))?),
+            "condition" => {
+                graph.conditions.push(self.whole_line(|cursor| skip(cursor).and_then(|()| cursor.string()))?)
+            }
             "weight" | "input" => {
                 let node = self.whole_line(|cursor| {
                     skip(cursor)?;
@@ -311,6 +315,17 @@ fn choice(cursor: &mut Cursor) -> Result<RuleChoice, String> {
         Chosen::Rule { rule: word, entry: cursor.string()? }
     };
     Ok(RuleChoice { site, op, chosen })
+}
+
+fn repeat(cursor: &mut Cursor) -> Result<Repeat, String> {
+    let step = cursor.value()?;
+    cursor.expect("count=")?;
+    let count = cursor.dim()?;
+    let mut results = vec![cursor.string()?];
+    while !cursor.at_end() {
+        results.push(cursor.string()?);
+    }
+    Ok(Repeat { step, count, results })
 }
 
 fn weight(cursor: &mut Cursor) -> Result<NamedNode, String> {

@@ -13,6 +13,7 @@ mod fused;
 mod gemm;
 mod linear;
 mod movement;
+mod noise;
 mod normalize;
 mod pool;
 mod real;

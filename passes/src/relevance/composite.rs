@@ -1,13 +1,14 @@
 //! Composites: which rule serves which operation. They are TOML; the first entry that matches wins, and nothing else
 //! chooses rules.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use lrpc_ir::graph::EntryUse;
 use lrpc_ir::{Diagnostic, DiagnosticKind, Diagnostics};
 use serde::Deserialize;
 
+use super::sampling::Sampling;
 use super::selector::{Entry, Subject};
 use super::site::Carrier;
 use super::unmatched;
@@ -49,6 +50,18 @@ pub enum Quantity {
     Coefficient,
 }
 
+/// What a composite's seed is, beside the usual one: the coefficient 1, that is `R = y`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SeedKind {
+    /// The coefficient 1.
+    One,
+    /// What travels starts as the output's value even where it is a coefficient.
+    Value,
+    /// Without a target the reconstruction error is explained (docs/targets.md).
+    Reconstruction,
+}
+
 /// A composite as its file states it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,8 +75,14 @@ struct CompositeFile {
     result: Option<Quantity>,
     /// Whether applications of rules are written to the ledger; gradients are no relevance and have none.
     ledger: Option<bool>,
+    seed: Option<SeedKind>,
+    /// What it does several times; nothing for composites that need one run.
+    sampling: Option<Sampling>,
     #[serde(default)]
     parameters: BTreeMap<String, Parameter>,
+    /// Parameters that choose a rule or a policy; a signature names them where they are not at this default.
+    #[serde(default)]
+    choices: BTreeMap<String, Parameter>,
     #[serde(default)]
     rule: Vec<Entry>,
 }
@@ -81,8 +100,13 @@ pub struct Composite {
     pub result: Quantity,
     /// Whether applications of rules are written to the ledger.
     pub ledger: bool,
+    /// What relevance starts as.
+    pub seed: SeedKind,
+    /// What it does several times, if it needs more than one run.
+    pub sampling: Option<Sampling>,
     /// Its parameters.
     pub parameters: BTreeMap<String, Parameter>,
+    choices: BTreeMap<String, Parameter>,
     entries: Vec<Entry>,
     /// How many of the first entries are a user's own.
     own: usize,
@@ -117,17 +141,31 @@ pub struct EntryText {
 /// The composites that come with the program, as (name, TOML).
 pub const COMPOSITES: &[(&str, &str)] = &[
     ("attnlrp", include_str!("../../composites/attnlrp.toml")),
+    ("autoencoder", include_str!("../../composites/autoencoder.toml")),
+    ("beta-smooth", include_str!("../../composites/beta-smooth.toml")),
     ("cp-lrp", include_str!("../../composites/cp-lrp.toml")),
+    ("deconvnet", include_str!("../../composites/deconvnet.toml")),
+    ("dynamiclrp", include_str!("../../composites/dynamiclrp.toml")),
     ("epsilon", include_str!("../../composites/epsilon.toml")),
     ("epsilon-alpha2-beta1", include_str!("../../composites/epsilon-alpha2-beta1.toml")),
+    ("epsilon-alpha2-beta1-flat", include_str!("../../composites/epsilon-alpha2-beta1-flat.toml")),
     ("epsilon-gamma-box", include_str!("../../composites/epsilon-gamma-box.toml")),
     ("epsilon-plus", include_str!("../../composites/epsilon-plus.toml")),
     ("epsilon-plus-flat", include_str!("../../composites/epsilon-plus-flat.toml")),
+    ("excitation-backprop", include_str!("../../composites/excitation-backprop.toml")),
     ("gamma", include_str!("../../composites/gamma.toml")),
     ("gradient", include_str!("../../composites/gradient.toml")),
+    ("guided-backprop", include_str!("../../composites/guided-backprop.toml")),
     ("input-x-gradient", include_str!("../../composites/input-x-gradient.toml")),
+    ("integrated-gradients", include_str!("../../composites/integrated-gradients.toml")),
     ("lrp-0", include_str!("../../composites/lrp-0.toml")),
+    ("mamba", include_str!("../../composites/mamba.toml")),
+    ("occlusion", include_str!("../../composites/occlusion.toml")),
+    ("random", include_str!("../../composites/random.toml")),
     ("relp", include_str!("../../composites/relp.toml")),
+    ("resnet-ratio", include_str!("../../composites/resnet-ratio.toml")),
+    ("resnet-symmetric", include_str!("../../composites/resnet-symmetric.toml")),
+    ("smoothgrad", include_str!("../../composites/smoothgrad.toml")),
     ("vit", include_str!("../../composites/vit.toml")),
 ];
 
@@ -184,11 +222,29 @@ impl Composite {
         };
         let result = file.result.or(base.as_ref().map(|base| base.result)).unwrap_or(Quantity::Relevance);
         let ledger = file.ledger.or(base.as_ref().map(|base| base.ledger)).unwrap_or(true);
-        let (mut parameters, inherited) = base.map_or_else(Default::default, |base| (base.parameters, base.entries));
-        parameters.extend(file.parameters);
+        let seed = file.seed.or(base.as_ref().map(|base| base.seed)).unwrap_or(SeedKind::One);
+        let sampling = file.sampling.or(base.as_ref().and_then(|base| base.sampling));
+        let (mut parameters, mut choices, inherited) = match base {
+            Some(base) => (base.parameters, base.choices, base.entries),
+            None => Default::default(),
+        };
+        choices.extend(file.choices);
+        parameters.extend(file.parameters.into_iter().chain(choices.clone()));
         let own = file.rule.len();
         let entries: Vec<Entry> = file.rule.into_iter().chain(inherited).collect();
-        let composite = Composite { name: file.name, doc: file.doc, carrier, result, ledger, parameters, entries, own };
+        let composite = Composite {
+            name: file.name,
+            doc: file.doc,
+            carrier,
+            result,
+            ledger,
+            seed,
+            sampling,
+            parameters,
+            choices,
+            entries,
+            own,
+        };
         composite.check()?;
         Ok(composite)
     }
@@ -202,17 +258,20 @@ impl Composite {
                 let message = format!("{by} names the unknown {what} `{word}`");
                 found.push(Diagnostic::request(message).help(suggestion(&word, known)));
             }
-            let Some(rule) = rules::find(&entry.r#use) else {
-                let message = format!("{by} uses the unknown rule `{}`", entry.r#use);
-                let near = suggestion(&entry.r#use, rules::RULES.iter().map(|rule| rule.name));
-                found.push(Diagnostic::new(message).help(near));
-                continue;
+            let rule = match self.rule_of(entry) {
+                Ok(rule) => rule,
+                Err(finding) => {
+                    found.push(Diagnostic { message: format!("{by} {}", finding.message), ..finding });
+                    continue;
+                }
             };
             for (key, value) in &entry.with {
-                if !rule.parameters.iter().any(|parameter| parameter.name == key) {
+                // An entry that leaves its rule to a parameter may give what only some of the rules have.
+                let candidates = if entry.r#use.starts_with('$') { rules::RULES } else { std::slice::from_ref(rule) };
+                let names = || candidates.iter().flat_map(|rule| rule.parameters).map(|parameter| parameter.name);
+                if !names().any(|name| name == key) {
                     let message = format!("{by}: rule `{}` has no parameter `{key}`", rule.name);
-                    let near = suggestion(key, rule.parameters.iter().map(|parameter| parameter.name));
-                    found.push(Diagnostic::new(message).help(near));
+                    found.push(Diagnostic::new(message).help(suggestion(key, BTreeSet::from_iter(names()))));
                 }
                 let reference = match value {
                     Parameter::Word(word) => word.strip_prefix('$'),
@@ -228,10 +287,29 @@ impl Composite {
         if found.is_empty() { Ok(()) } else { Err(Diagnostics(found)) }
     }
 
+    /// The rule that an entry uses.
+    fn rule_of(&self, entry: &Entry) -> Result<&'static RuleDef, Diagnostic> {
+        let parameter = entry.r#use.strip_prefix('$');
+        let name = match parameter {
+            None => entry.r#use.clone(),
+            Some(parameter) => self.parameters.get(parameter).map(ToString::to_string).ok_or_else(|| {
+                let near = suggestion(parameter, self.parameters.keys().map(String::as_str));
+                let message =
+                    format!("uses `${parameter}`, but composite `{}` has no parameter `{parameter}`", self.name);
+                Diagnostic::request(message).help(near)
+            })?,
+        };
+        rules::find(&name).ok_or_else(|| {
+            let given = parameter.map_or(String::new(), |parameter| format!(" as `{parameter}`"));
+            Diagnostic::request(format!("uses the unknown rule `{name}`{given}"))
+                .help(suggestion(&name, rules::RULES.iter().map(|rule| rule.name)))
+        })
+    }
+
     /// The composite with some parameters replaced.
     ///
     /// # Errors
-    /// A parameter that it does not have.
+    /// A parameter that it does not have, and one that shall name a rule and does not.
     pub fn with_parameters(mut self, given: Vec<(String, Parameter)>) -> Result<Composite, Diagnostics> {
         for (key, value) in given {
             if !self.parameters.contains_key(&key) {
@@ -241,15 +319,23 @@ impl Composite {
             }
             self.parameters.insert(key, value);
         }
+        self.check()?;
         Ok(self)
     }
 
-    /// The composite as the graph's header states it: its name and all its parameters.
+    /// Whether its rules are applied: not by composites that only look at what comes out.
+    pub fn applies_rules(&self) -> bool {
+        self.sampling.is_none_or(Sampling::applies_rules)
+    }
+
+    /// The composite as the graph's header states it: its name, all its parameters, and the choices that are not at their
+    /// default.
     pub fn signature(&self) -> String {
-        if self.parameters.is_empty() {
+        let told = self.parameters.iter().filter(|(key, value)| self.choices.get(*key) != Some(*value));
+        let parameters: Vec<String> = told.map(|(key, value)| format!("{key}={value}")).collect();
+        if parameters.is_empty() {
             return self.name.clone();
         }
-        let parameters: Vec<String> = self.parameters.iter().map(|(key, value)| format!("{key}={value}")).collect();
         format!("{}({})", self.name, parameters.join(", "))
     }
 
@@ -259,7 +345,7 @@ impl Composite {
     /// A rule that does not serve the subject's class.
     pub fn choose(&self, subject: &Subject) -> Result<Option<Choice>, Diagnostic> {
         let Some(entry) = self.entries.iter().find(|entry| entry.matches(subject)) else { return Ok(None) };
-        let Some(rule) = rules::find(&entry.r#use) else { return Ok(None) };
+        let rule = self.rule_of(entry)?;
         let class = subject.class.name();
         if !rule.classes.contains(&class) {
             let message = format!("rule `{}` does not serve the class `{class}` of `{}`", rule.name, subject.op);
@@ -352,6 +438,9 @@ fn parse_parameter(text: &str) -> Option<Parameter> {
 
 #[cfg(test)]
 mod tests {
+    use lrpc_ir::Class;
+
+    use super::super::roles::Role;
     use super::*;
 
     #[test]
@@ -387,5 +476,27 @@ mod tests {
         let toml = "name='a'\ndoc='b'\n[[rule]]\nop=['konv']\nclass='linaer'\nuse='Epsilon'\n";
         let error = Composite::from_toml(toml).unwrap_err().to_string();
         assert!(error.contains("did you mean `conv`?") && error.contains("did you mean `linear`?"), "{error}");
+    }
+
+    #[test]
+    fn a_parameter_may_name_a_rule() {
+        let composite = Composite::named("epsilon(add=AbsRatio, softmax=Stop)").unwrap();
+        let subject = |op, class, roles: &[Role]| Subject {
+            op,
+            family: "",
+            class,
+            name: "".into(),
+            roles: roles.to_vec(),
+            weight: false,
+            active: 2,
+        };
+        let chosen = |op, class, roles| composite.choose(&subject(op, class, roles)).unwrap().unwrap().rule.name;
+        assert_eq!(chosen("add", Class::Additive, &[Role::Residual]), "AbsRatio");
+        assert_eq!(chosen("softmax", Class::Named("softmax"), &[]), "Stop");
+        assert_eq!(chosen("layer_norm", Class::Normalize, &[]), "NormEpsilon");
+        let error = Composite::named("epsilon(add=AbsRatoi)").unwrap_err().to_string();
+        assert!(error.contains("`AbsRatoi` as `add`") && error.contains("did you mean `AbsRatio`?"), "{error}");
+        let toml = "name='a'\ndoc='b'\n[[rule]]\nuse='$add'\n";
+        assert!(Composite::from_toml(toml).unwrap_err().to_string().contains("no parameter `add`"));
     }
 }

@@ -57,7 +57,7 @@ pub(super) struct Entry {
     weight: Option<bool>,
     /// How many operands are active.
     active: Option<usize>,
-    /// The rule.
+    /// The rule; `$name` stands for the composite's own parameter of that name, whose value names one.
     pub(super) r#use: String,
     /// Its parameters; `$name` stands for the composite's own.
     #[serde(default)]

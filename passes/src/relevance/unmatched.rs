@@ -58,7 +58,10 @@ fn near_misses(entry: &Entry, subjects: &[Subject]) -> String {
         let others = |subject: &&Subject| {
             predicates.iter().enumerate().all(|(place, other)| place == left_out || other.holds(subject))
         };
-        let names: Vec<&str> = subjects.iter().filter(others).map(|subject| subject.name.as_str()).collect();
+        let mut names: Vec<&str> = subjects.iter().filter(others).map(|subject| subject.name.as_str()).collect();
+        // Several targets share operations.
+        names.sort_unstable();
+        names.dedup();
         (!names.is_empty()).then(|| format!("without `{predicate}` it would match {}", listed(&names)))
     });
     let without: Vec<String> = without.collect();

@@ -1,5 +1,6 @@
 //! AttnLRP's rule for softmax.
 
+use lrpc_ir::graph::Value;
 use lrpc_ir::ops::{Function, Normalize, Op, ReduceKind, Unary};
 use lrpc_ir::{Absorbed, Diagnostic};
 
@@ -33,18 +34,37 @@ Achtibat et al. 2024, proposition 3.1.
 pub(super) const RULE: RuleDef =
     RuleDef { name: "AttnSoftmax", doc: DOC, parameters: &[], classes: &["softmax", "log_softmax"], emit };
 
+/// The linear part of a softmax's expansion at its input.
+pub(super) struct Expansion {
+    pub(super) axis: usize,
+    is_log: bool,
+    /// `R`.
+    pub(super) relevance: Value,
+    /// `s`.
+    pub(super) softmax: Value,
+    /// `R − s·ΣR`.
+    pub(super) formula: Value,
+}
+
+impl Expansion {
+    pub(super) fn of(b: &mut RelevanceBuilder, site: &Site) -> Built<Expansion> {
+        let (axis, is_log) = match &site.op {
+            Op::Normalize(Normalize::Softmax { axis, .. }) => (*axis, false),
+            Op::Normalize(Normalize::LogSoftmax { axis }) => (*axis, true),
+            other => return Err(Diagnostic::new(format!("`{}` is no softmax", other.mnemonic()))),
+        };
+        let relevance = site.relevance(b)?;
+        let y = b.activation(site.output)?;
+        let softmax = if is_log { b.unary(Unary::plain(Function::Exp), y, "softmax")? } else { y };
+        let sum = b.spread(ReduceKind::Sum, relevance, &[axis], "sum")?;
+        let share = b.mul(softmax, sum, "part")?;
+        let formula = b.sub(relevance, share, "t")?;
+        Ok(Expansion { axis, is_log, relevance, softmax, formula })
+    }
+}
+
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
-    let (axis, is_log) = match &site.op {
-        Op::Normalize(Normalize::Softmax { axis, .. }) => (*axis, false),
-        Op::Normalize(Normalize::LogSoftmax { axis }) => (*axis, true),
-        other => return Err(Diagnostic::new(format!("`{}` is no softmax", other.mnemonic()))),
-    };
-    let relevance = site.relevance(b)?;
-    let y = b.activation(site.output)?;
-    let s = if is_log { b.unary(Unary::plain(Function::Exp), y, "softmax")? } else { y };
-    let sum = b.spread(ReduceKind::Sum, relevance, &[axis], "sum")?;
-    let share = b.mul(s, sum, "part")?;
-    let formula = b.sub(relevance, share, "t")?;
+    let Expansion { is_log, relevance, formula, .. } = Expansion::of(b, site)?;
     let back = match site.arrival.carrier {
         Carrier::Coefficient if !is_log => adjoint::vjp(b, site, 0, site.arrival.value)?,
         _ => formula,
