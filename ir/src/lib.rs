@@ -13,6 +13,7 @@
 //! is broadcast implicitly. All arithmetic on dimensions is checked.
 
 pub mod attribute;
+pub mod choice;
 pub mod diagnostic;
 pub mod dim;
 pub mod graph;

@@ -57,7 +57,8 @@ fn one(name: &str, format: Format) -> Result<String, Error> {
 }
 
 fn rule_text(rule: &RuleDef) -> String {
-    let mut text = format!("{}, serves {}\n", rule.name, rule.classes.join(", "));
+    let mut text = wrap(&format!("{}, serves {}", rule.name, rule.classes.join(", ")), LINE).join("\n");
+    text.push('\n');
     for (heading, body) in rule.sections() {
         let _ = writeln!(text, "\n{heading}");
         match heading {
@@ -76,8 +77,14 @@ fn rule_text(rule: &RuleDef) -> String {
 }
 
 fn composite_text(composite: &Composite, toml: &str) -> String {
-    let mut text = format!("{}, carried as {}\n", composite.signature(), composite.carrier.name());
-    wrap(&composite.doc, LINE - 2).iter().for_each(|line| text.push_str(&format!("  {line}\n")));
+    let mut text = format!("{}, carried as {}\n", composite.name, composite.carrier.name());
+    let mut paragraph =
+        |words: &str| wrap(words, LINE - 2).iter().for_each(|line| text.push_str(&format!("  {line}\n")));
+    paragraph(&composite.doc);
+    let parameters: Vec<String> = composite.parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    if !parameters.is_empty() {
+        paragraph(&format!("Parameters: {}", parameters.join(", ")));
+    }
     let columns = ["entry", "selects", "rule", "with"].map(|name| (name, Align::Left));
     let mut table = Table::new(&columns);
     for entry in composite.entries() {

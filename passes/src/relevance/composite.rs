@@ -389,6 +389,9 @@ impl Composite {
 
     /// A warning for each entry of the user's own that chooses a rule for none of `subjects`.
     pub fn unmatched(&self, subjects: &[Subject]) -> Vec<Diagnostic> {
+        if !self.applies_rules() {
+            return Vec::new();
+        }
         unmatched::warnings(&self.name, &self.entries[..self.own], subjects)
     }
 }
