@@ -17,7 +17,7 @@ use super::plan::{bound, request, statistics_json};
 use super::promises;
 use crate::error::{Error, Status};
 use crate::graph_file::load_graph;
-use crate::render::{Align, LINE, Table};
+use crate::render::{Align, LINE, Table, wrap};
 
 /// Form of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -207,8 +207,12 @@ fn why(graph: &Graph, name: &str) -> String {
 fn rules(graph: &Graph) -> Answer {
     let mut text = String::new();
     for composite in &graph.composites {
-        let because = composite.because.as_ref().map_or(String::new(), |why| format!(", by --rules auto since {why}"));
-        let _ = writeln!(text, "{} carrier={}{because}", composite.rules, composite.carrier);
+        for line in wrap(&format!("{} carrier={}", composite.rules, composite.carrier), LINE) {
+            let _ = writeln!(text, "{line}");
+        }
+        if let Some(why) = &composite.because {
+            let _ = writeln!(text, "  chosen by --rules auto: {why}");
+        }
     }
     let left = |name| (name, Align::Left);
     let mut table = Table::new(&[left("operation"), left("op"), left("rule"), left("why")]);

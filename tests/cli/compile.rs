@@ -95,7 +95,7 @@ fn requests_that_do_not_fit_are_usage_errors() {
         (["--target", "logits[0]"], ["1 indices for 2 axes", "--target"]),
         (["--target", "logits[0,10]"], ["index 10 is outside", "axis 1"]),
         (["--wrt", "relu9"], ["--wrt relu9", "relu"]),
-        (["--wrt", "conv1_1.weight"], ["--wrt conv1_1.weight", "is a constant of the model"]),
+        (["--wrt", "conv1_1.weight"], ["at conv1_1", "relevance that no weight carries"]),
         (["--seed", "two"], ["two", "--seed"]),
     ] {
         place.compile(&mnist(), "m.graph", &flags).status(2).says(&words);

@@ -125,7 +125,7 @@ fn inspect_shows_which_rule_each_operation_got_and_why() {
     let place = Place::compiled(&[]);
     let text = place.lrpc(&["inspect", "m.graph", "--rules"]).good().text();
     for words in [
-        "carrier=relevance, by --rules auto since the model convolves",
+        "carrier=relevance\n  chosen by --rules auto: the model convolves\n",
         "conv1_1    conv     Flat",
         "entry 1 of epsilon-plus-flat: role=first class=linear",
         "entry 1 of epsilon-plus: op=conv|conv_transpose class=linear",
