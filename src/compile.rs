@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use lrpc_ir::{Diagnostic, Diagnostics, Graph, Value, text};
 use lrpc_passes::compile::{self, Report, default_tensors};
 use lrpc_passes::manager::PassDef;
-use lrpc_passes::relevance::composite::Composite;
+use lrpc_passes::relevance::composite::{Composite, split_parameters};
 use lrpc_passes::relevance::condition::Condition;
 use lrpc_passes::relevance::site::Carrier;
 
@@ -24,7 +24,7 @@ const DEFAULT_TENSORS: &str = "default";
 /// What to compile, in the words of the command line.
 #[derive(Debug, Clone, Default)]
 pub struct CompileOptions {
-    /// Composites: a name with parameters, a path that ends in `.toml`, or `auto` alone, which is also what nothing
+    /// Composites: a name or a path that ends in `.toml`, with parameters, or `auto` alone, which is also what nothing
     /// means.
     pub rules: Vec<String>,
     /// Targets, such as `logits[:, 8]`; empty means the largest element of each row.
@@ -132,19 +132,31 @@ pub fn composites(rules: &[String]) -> Result<Vec<Composite>, Error> {
     }
 }
 
-fn composite(text: &str) -> Result<Composite, Diagnostics> {
-    if !text.ends_with(".toml") {
-        return Composite::named(text);
+/// The path of a composite file in `mine.toml` and `mine.toml(gamma=0.5)`, and the parameters behind it.
+pub(crate) fn composite_file(rule: &str) -> Option<(&str, &str)> {
+    let rule = rule.trim();
+    if rule.ends_with(".toml") {
+        return Some((rule, ""));
     }
+    let end = rule.rfind(".toml(").filter(|_| rule.ends_with(')'))?;
+    Some(rule.split_at(end + ".toml".len()))
+}
+
+fn composite(text: &str) -> Result<Composite, Diagnostics> {
+    let Some((path, parameters)) = composite_file(text) else { return Composite::named(text) };
     let unreadable =
-        |error: &dyn std::fmt::Display| Diagnostic::new(format!("--rules {text}: cannot be read: {error}"));
-    let size = std::fs::metadata(text).map_err(|error| unreadable(&error))?.len();
+        |error: &dyn std::fmt::Display| Diagnostic::new(format!("--rules {path}: cannot be read: {error}"));
+    let size = std::fs::metadata(path).map_err(|error| unreadable(&error))?.len();
     if size > MAX_COMPOSITE_BYTES {
         return Err(unreadable(&format!("it has {size} bytes, the limit is {MAX_COMPOSITE_BYTES}")).into());
     }
-    let toml = std::fs::read_to_string(text).map_err(|error| unreadable(&error))?;
-    let named = |finding: Diagnostic| Diagnostic { message: format!("--rules {text}: {}", finding.message), ..finding };
-    Composite::from_toml(&toml).map_err(|findings| Diagnostics(findings.0.into_iter().map(named).collect()))
+    let toml = std::fs::read_to_string(path).map_err(|error| unreadable(&error))?;
+    let named = |finding: Diagnostic| Diagnostic { message: format!("--rules {path}: {}", finding.message), ..finding };
+    let composite = Composite::from_toml(&toml).and_then(|composite| {
+        let (_, given) = split_parameters(parameters)?;
+        composite.with_parameters(given)
+    });
+    composite.map_err(|findings| Diagnostics(findings.0.into_iter().map(named).collect()))
 }
 
 /// What `--wrt` and `--condition` ask for.
@@ -293,6 +305,22 @@ mod tests {
         assert_eq!(relative_path(&model, &folder.path().join("a/b")), "../m.onnx");
         assert_eq!(relative_path(&model, &folder.path().join("c")), "../a/m.onnx");
         assert_eq!(relative_path(Path::new("no/such.onnx"), folder.path()), "no/such.onnx");
+    }
+
+    #[test]
+    fn parameters_follow_names_of_files() {
+        assert_eq!(composite_file("a/mine.toml"), Some(("a/mine.toml", "")));
+        assert_eq!(composite_file("a (1).toml(gamma=0.5)"), Some(("a (1).toml", "(gamma=0.5)")));
+        assert_eq!(composite_file("gamma(gamma=0.5)"), None);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mine.toml");
+        std::fs::write(&path, "name='mine'\ndoc=''\nextends='gamma'\nparameters={slope=1.0}\n").unwrap();
+        let read = |parameters: &str| composites(&[format!("{}{parameters}", path.display())]);
+        let found = read("(gamma=0.5, slope=2)").unwrap();
+        assert_eq!(found[0].signature(), "mine(bias=include, eps=1e-6, gamma=0.5, slope=2)");
+        let error = read("(gama=0.5)").unwrap_err().to_string();
+        assert!(error.contains("mine.toml: ") && error.contains("did you mean `gamma`?"), "{error}");
+        assert!(read("(gamma)").is_err());
     }
 
     #[test]

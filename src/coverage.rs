@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use lrpc_ir::DiagnosticKind;
+use lrpc_ir::{Diagnostic, DiagnosticKind};
 use lrpc_passes::compile::{self, Options};
 use lrpc_passes::relevance::composite::Composite;
 
@@ -44,6 +44,8 @@ pub struct Coverage {
     pub model_nodes: Option<usize>,
     /// Why this is not the coverage of what was asked for.
     pub note: Option<String>,
+    /// Entries of the user's own composites that chose no rule.
+    pub warnings: Vec<Diagnostic>,
 }
 
 impl Coverage {
@@ -102,6 +104,7 @@ pub fn coverage(path: &Path, rules: &[String]) -> Result<Coverage, Error> {
         }
         other => other?,
     };
+    coverage.warnings = survey.warnings;
     for one in survey.applications {
         let treatment = match one.rule {
             Ok(rule) => Treatment::Rule(rule),

@@ -45,8 +45,12 @@ pub fn manifest(from: &Provenance<'_>, outcome: &RunOutcome) -> Value {
     });
     let inputs: BTreeMap<&str, Value> =
         from.inputs.iter().map(|(name, tensor)| (name.as_str(), input_entry(tensor))).collect();
-    let rules: Vec<Value> =
-        from.graph.composites.iter().map(|one| json!({ "rules": one.rules, "carrier": one.carrier })).collect();
+    let rules: Vec<Value> = from
+        .graph
+        .composites
+        .iter()
+        .map(|one| json!({ "rules": one.rules, "carrier": one.carrier, "because": one.because }))
+        .collect();
     let mut value = json!({
         "lrpc": env!("CARGO_PKG_VERSION"),
         "model": model,

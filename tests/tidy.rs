@@ -1,6 +1,9 @@
 //! Conventions as tests: layering, snapshots that read back and are wanted, sizes of files.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed expectation fails the test")]
 
+#[path = "../xtask/src/rules.rs"]
+mod rule_book;
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -32,7 +35,7 @@ fn read(path: &Path) -> String {
 }
 
 fn sources() -> Vec<PathBuf> {
-    ["src", "ir", "passes", "kernels", "tests"].iter().flat_map(|folder| files(folder, "rs")).collect()
+    ["src", "ir", "passes", "kernels", "tests", "docs"].iter().flat_map(|folder| files(folder, "rs")).collect()
 }
 
 /// The graphs in a snapshot: from each `lrpc 1` to the next line that is no part of it.
@@ -177,6 +180,38 @@ fn documents_that_are_mentioned_exist() {
     }
     assert!(missing.is_empty(), "{}", missing.join("\n"));
     assert!(count > 10, "only {count} mentions");
+}
+
+#[test]
+fn the_rule_book_in_docs_is_that_of_the_code() {
+    let fresh = rule_book::markdown(root()).unwrap_or_else(|error| panic!("{error}"));
+    let path = root().join("docs/rules.md");
+    if std::env::var("INSTA_UPDATE").is_ok_and(|update| update == "always") {
+        std::fs::write(&path, &fresh).unwrap();
+    }
+    let found = read(&path);
+    let line = fresh.lines().zip(found.lines()).position(|(fresh, found)| fresh != found);
+    assert!(fresh == found, "docs/rules.md is stale (line {line:?}): INSTA_UPDATE=always cargo test --test tidy");
+}
+
+/// The code blocks of a document that are copies of files: path and content.
+fn copies(document: &str) -> Vec<(&str, &str)> {
+    let blocks = document.split("\n```").skip(1).step_by(2);
+    blocks
+        .filter_map(|block| block.split_once('\n'))
+        .filter_map(|(head, body)| Some((head.split_once(" copy=")?.1, body)))
+        .collect()
+}
+
+#[test]
+fn code_in_documents_is_that_of_the_files_it_copies() {
+    let document = read(&root().join("docs/writing-a-rule.md"));
+    let copies = copies(&document);
+    assert!(copies.len() >= 4, "only {} copies", copies.len());
+    for (path, shown) in copies {
+        let file = read(&root().join("docs").join(path));
+        assert!(file.trim_end() == shown.trim_end(), "docs/writing-a-rule.md shows another text than docs/{path}");
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
 use thiserror::Error;
 
+pub use crate::choice::{Chosen, CompositeUse, EntryUse, RuleChoice};
 use crate::dim::Dim;
 use crate::ops::{Movement, Op, Source};
 use crate::types::TensorType;
@@ -125,15 +126,6 @@ pub struct ModelReference {
     pub structure: String,
 }
 
-/// A composite that the graph was generated with, as the file states it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct CompositeUse {
-    /// Name and parameters: `epsilon(eps=1e-6)`.
-    pub rules: String,
-    /// `relevance` or `coefficient`.
-    pub carrier: String,
-}
-
 /// Results that are sums over several runs of the graph.
 ///
 /// The graph is run once with every step at its default, −1, which gives all other results. Then it is run with this step
@@ -220,6 +212,10 @@ pub struct Graph {
     pub model: Option<ModelReference>,
     /// The composites that made its relevance region.
     pub composites: Vec<CompositeUse>,
+    /// The entries of these composites that chose rules.
+    pub entries: Vec<EntryUse>,
+    /// Which rule serves which operation.
+    pub choices: Vec<RuleChoice>,
     /// Which results are sums over several runs.
     pub repeats: Vec<Repeat>,
     /// The conditions that relevance was restricted to, as they were asked for: the first is `c0`.
@@ -661,6 +657,8 @@ impl PartialEq for Graph {
         };
         self.model == other.model
             && self.composites == other.composites
+            && self.entries == other.entries
+            && self.choices == other.choices
             && self.repeats == other.repeats
             && self.conditions == other.conditions
             && self.len() == other.len()

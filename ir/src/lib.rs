@@ -13,6 +13,7 @@
 //! is broadcast implicitly. All arithmetic on dimensions is checked.
 
 pub mod attribute;
+pub mod choice;
 pub mod diagnostic;
 pub mod dim;
 pub mod graph;
@@ -25,8 +26,8 @@ pub mod verify;
 pub use diagnostic::{Diagnostic, DiagnosticKind, Diagnostics};
 pub use dim::{Bindings, Dim, DimError};
 pub use graph::{
-    Absorbed, CompositeUse, Graph, GraphError, GraphResult, LedgerLine, ModelReference, Node, NodeId, Origin, Region,
-    Repeat, Value,
+    Absorbed, Chosen, CompositeUse, EntryUse, Graph, GraphError, GraphResult, LedgerLine, ModelReference, Node, NodeId,
+    Origin, Region, Repeat, RuleChoice, Value,
 };
 pub use ops::{Class, Op};
 pub use plan::Plan;

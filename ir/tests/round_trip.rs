@@ -1,7 +1,7 @@
 //! `parse(print(graph)) == graph` over generated graphs: random operations, shapes, names and origins.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed expectation fails the test")]
 
-use lrpc_ir::graph::{CompositeUse, GraphResult, LedgerLine, ModelReference};
+use lrpc_ir::graph::{Chosen, CompositeUse, EntryUse, GraphResult, LedgerLine, ModelReference, RuleChoice};
 use lrpc_ir::ops::source::LiteralValues;
 use lrpc_ir::ops::{
     Binary, Dot, Elementwise, Function, Geometry, Interpolation, Linear, Literal, Movement, Normalize, Op, Pool,
@@ -39,9 +39,16 @@ impl Generator {
     fn new() -> Generator {
         let mut graph = Graph::new();
         graph.model = Some(ModelReference { path: "a \"b\".onnx".into(), bytes: 7, structure: "00ff".into() });
-        graph
-            .composites
-            .push(CompositeUse { rules: "epsilon(eps=1e-6, x=[1, 2])".into(), carrier: "relevance".into() });
+        graph.composites.push(CompositeUse {
+            rules: "epsilon(eps=1e-6, x=[1, 2])".into(),
+            carrier: "relevance".into(),
+            because: Some("it says \"so\"".into()),
+        });
+        graph.entries.push(EntryUse { name: "my own 1".into(), text: "name=a\"b → Epsilon".into() });
+        let rule = Chosen::Rule { rule: "Epsilon".into(), entry: "my own 1".into() };
+        graph.choices.push(RuleChoice { site: "t0 /a b".into(), op: "dot".into(), chosen: rule });
+        let nothing = Chosen::Nothing("no slope".into());
+        graph.choices.push(RuleChoice { site: "/c".into(), op: "sign".into(), chosen: nothing });
         let shape = vec![Dim::symbol("N"), Dim::Known(4), Dim::symbol("H"), Dim::symbol("H")];
         let ty = TensorType::new(DType::F32, shape);
         let x = graph.add(Region::Header, Op::Source(Source::Input(ty)), &[], "input", Origin::default()).unwrap();

@@ -57,6 +57,8 @@ pub struct Report {
     pub patches: Vec<Patch>,
     /// The near misses.
     pub refusals: Vec<Refusal>,
+    /// Entries of a user's own composites that chose no rule.
+    pub warnings: Vec<Diagnostic>,
     /// Names of the tensors among [`Options::parts`] that are left out.
     pub left_out: Vec<String>,
 }
@@ -74,7 +76,11 @@ pub fn compile(
     observe: &mut dyn FnMut(&PassDef, &Graph),
 ) -> Result<Report, Diagnostics> {
     let Canonical { request, chosen, left_out, mut context } = canonical(graph, options, observe)?;
-    let applications = relevance::generate(graph, &request)?;
+    let Survey { applications, warnings, .. } = relevance::generate(graph, &request)?;
+    relevance::write_choices(graph, &applications);
+    if let (Some((_, why)), [composite]) = (&chosen, &mut graph.composites[..]) {
+        composite.because = Some(why.to_string());
+    }
     manager::check(graph, APPLY_RULES.name, options.verify)?;
     observe(&APPLY_RULES, graph);
     manager::run(graph, canonicalise::AFTER_RULES, &mut context, options.verify, observe)?;
@@ -82,10 +88,11 @@ pub fn compile(
     manager::check(graph, "compile", true)?;
     Ok(Report {
         composites: request.composites.iter().map(Composite::signature).collect(),
-        chosen,
+        chosen: chosen.map(|(name, why)| format!("{name}: {why}")),
         applications,
         patches: context.patches,
         refusals: context.refusals,
+        warnings,
         left_out,
     })
 }
@@ -102,7 +109,8 @@ pub fn survey(graph: &mut Graph, options: &Options) -> Result<Survey, Diagnostic
 /// What rules are applied to, and with which.
 struct Canonical {
     request: Request,
-    chosen: Option<String>,
+    /// The default composite's name, and why it was chosen.
+    chosen: Option<(&'static str, &'static str)>,
     left_out: Vec<String>,
     context: Context,
 }
@@ -121,8 +129,8 @@ fn canonical(
     let (asked, left_out) = asked.without_lost_parts(graph)?;
     let (composites, chosen) = match options.composites.is_empty() {
         true => {
-            let (composite, why) = default_composite(graph)?;
-            (vec![composite], Some(why))
+            let (name, why) = default_composite(graph);
+            (vec![Composite::named(name)?], Some((name, why)))
         }
         false => (options.composites.clone(), None),
     };
@@ -297,16 +305,15 @@ fn reconstruction_of(graph: &Graph, outputs: &[&GraphResult]) -> Result<Target, 
 }
 
 /// `attnlrp` where a softmax stands between two contractions of activations, `epsilon-plus-flat` where something
-/// convolves, else `epsilon`.
-fn default_composite(graph: &Graph) -> Result<(Composite, String), Diagnostics> {
+/// convolves, else `epsilon`; and why.
+fn default_composite(graph: &Graph) -> (&'static str, &'static str) {
     let any = |test: &dyn Fn(&Op) -> bool| graph.order().iter().any(|&node| test(&graph.node(node).op));
     let convolves = any(&|op| matches!(op, Op::Linear(Linear::Conv(_) | Linear::ConvTranspose(_))));
     if attention::attentions(graph).iter().any(|attention| attention.scores.is_some()) {
-        let why = "attnlrp: the model weighs activations by a softmax of their products";
-        return Ok((Composite::named("attnlrp")?, why.into()));
+        ("attnlrp", "the model weighs activations by a softmax of their products")
+    } else if convolves {
+        ("epsilon-plus-flat", "the model convolves")
+    } else {
+        ("epsilon", "the model neither attends nor convolves")
     }
-    if convolves {
-        return Ok((Composite::named("epsilon-plus-flat")?, "epsilon-plus-flat: the model convolves".into()));
-    }
-    Ok((Composite::named("epsilon")?, "epsilon: the model neither attends nor convolves".into()))
 }

@@ -33,7 +33,8 @@ fn printed(graph: &Graph) -> String {
 /// Explains the output `y` of a graph towards its input `x` under one rule (with TOML parameters), and whatever
 /// `epsilon` uses for the rest.
 pub(crate) fn apply_rule(rule: &str, with: &str, body: &str) -> Result<Graph, Diagnostics> {
-    let classes = crate::rules::find(rule).unwrap().classes;
+    let listed = crate::rules::find(rule);
+    let classes = listed.unwrap_or_else(|| panic!("`{rule}` is not in RULES, in passes/src/rules/mod.rs")).classes;
     let base = if rule == "Gradient" { "gradient" } else { "epsilon" };
     let toml = format!(
         "name = 'test'\ndoc = ''\nextends = '{base}'\n[[rule]]\nclass = {classes:?}\nuse = '{rule}'\nwith = {{ {with} }}\n"

@@ -74,6 +74,7 @@ pub(super) fn compile_printing(
     if let Some(chosen) = &compiled.report.chosen {
         output::message(&format!("rules: {chosen} (chosen by --rules auto)"));
     }
+    output::warnings(&compiled.report.warnings);
     if let Some(note) = left_out(&compiled.report.left_out) {
         output::message(&note);
     }
@@ -128,12 +129,14 @@ fn report_json(compiled: &Compiled) -> String {
     let Compiled { graph, report, file } = compiled;
     let applications = report.applications.iter().map(|one| {
         let (rule, reason) = (one.rule.as_ref().ok(), one.rule.as_ref().err());
+        let entry = one.entry.as_ref().map(|entry| json!({ "name": entry.name, "text": entry.text }));
         json!({ "composite": one.composite, "site": one.site, "op": one.op, "class": one.class, "rule": rule,
-                "nothing_flows": reason })
+                "entry": entry, "nothing_flows": reason })
     });
     let value = json!({
         "composites": report.composites,
         "chosen": report.chosen,
+        "warnings": output::warnings_json(&report.warnings),
         "nodes": graph.len(),
         "model": { "bytes": file.size(), "structure": format!("sha256:{}", file.structure_hash()) },
         "conditions": graph.conditions,

@@ -39,6 +39,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
                 if (served < all || found.note.is_some()) && status == Status::Good {
                     status = Status::Finding;
                 }
+                output::warnings(&found.warnings);
                 match arguments.format {
                     Format::Text => output::data(text(model, &found).as_bytes())?,
                     Format::Json => reports.push(report_json(model, &found)),
@@ -103,5 +104,6 @@ fn report_json(model: &Path, coverage: &Coverage) -> Value {
     });
     let (served, all) = coverage.served();
     json!({ "model": model.to_string_lossy(), "served": served, "operations": all, "note": coverage.note,
+            "warnings": output::warnings_json(&coverage.warnings),
             "rules_asked": coverage.model_nodes.is_none(), "kinds": kinds.collect::<Vec<_>>() })
 }

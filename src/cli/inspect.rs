@@ -1,11 +1,11 @@
 //! `lrpc inspect`: what a graph file holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use lrpc_ir::graph::{NodeId, Region};
+use lrpc_ir::graph::{Chosen, NodeId, Region, RuleChoice};
 use lrpc_ir::{Diagnostic, Graph, text};
 use lrpc_passes::bind;
 use serde_json::{Value as Json, json};
@@ -17,7 +17,7 @@ use super::plan::{bound, request, statistics_json};
 use super::promises;
 use crate::error::{Error, Status};
 use crate::graph_file::load_graph;
-use crate::render::{Align, Table};
+use crate::render::{Align, LINE, Table, wrap};
 
 /// Form of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -47,7 +47,7 @@ pub(super) struct Arguments {
     /// The plan at the sizes given by --dim
     #[arg(long, group = "part")]
     plan: bool,
-    /// The composites, and which rule served which operation
+    /// The composites, which rule each operation got and which entry chose it, and what rules absorb
     #[arg(long, group = "part")]
     rules: bool,
     #[command(flatten)]
@@ -188,25 +188,71 @@ fn statistics(graph: &Graph) -> Answer {
 }
 
 fn composites_json(graph: &Graph) -> Vec<Json> {
-    graph.composites.iter().map(|one| json!({ "rules": one.rules, "carrier": one.carrier })).collect()
+    let composites = graph.composites.iter();
+    composites.map(|one| json!({ "rules": one.rules, "carrier": one.carrier, "because": one.because })).collect()
 }
 
 fn ledger_json(graph: &Graph) -> Vec<Json> {
     graph.ledger.iter().map(|line| json!({ "site": line.site, "rule": line.rule })).collect()
 }
 
+/// The entry that chose a rule: `entry 1 of epsilon-plus: op=conv class=linear`.
+fn why(graph: &Graph, name: &str) -> String {
+    let (of, number) = name.rsplit_once(' ').unwrap_or((name, ""));
+    let text = graph.entries.iter().find(|entry| entry.name == name).map_or("", |entry| entry.text.as_str());
+    let selects = text.split(" → ").next().unwrap_or_default();
+    format!("entry {number} of {of}: {selects}")
+}
+
 fn rules(graph: &Graph) -> Answer {
     let mut text = String::new();
     for composite in &graph.composites {
-        let _ = writeln!(text, "{} carrier={}", composite.rules, composite.carrier);
+        for line in wrap(&format!("{} carrier={}", composite.rules, composite.carrier), LINE) {
+            let _ = writeln!(text, "{line}");
+        }
+        if let Some(why) = &composite.because {
+            let _ = writeln!(text, "  chosen by --rules auto: {why}");
+        }
     }
-    let mut table = Table::new(&[("site", Align::Left), ("rule", Align::Left), ("absorbs", Align::Left)]);
-    for line in &graph.ledger {
-        let kinds: std::collections::BTreeSet<&str> = line.absorbed.iter().map(|(kind, _)| kind.name()).collect();
-        table.row([line.site.clone(), line.rule.clone(), kinds.into_iter().collect::<Vec<_>>().join(", ")]);
+    let left = |name| (name, Align::Left);
+    let mut table = Table::new(&[left("operation"), left("op"), left("rule"), left("why")]);
+    let mut choices = Vec::new();
+    for RuleChoice { site, op, chosen } in &graph.choices {
+        let (rule, why) = match chosen {
+            Chosen::Rule { rule, entry } => (rule.as_str(), why(graph, entry)),
+            Chosen::Nothing(reason) => ("-", format!("nothing flows: {reason}")),
+        };
+        choices.push(match chosen {
+            Chosen::Rule { rule, entry } => {
+                let text = graph.entries.iter().find(|one| one.name == *entry).map(|one| one.text.as_str());
+                json!({ "site": site, "op": op, "rule": rule, "entry": entry, "text": text, "why": why })
+            }
+            Chosen::Nothing(reason) => json!({ "site": site, "op": op, "rule": null, "nothing_flows": reason }),
+        });
+        table.row([site.clone(), op.clone(), rule.to_string(), why]);
     }
     if !table.is_empty() {
-        let _ = write!(text, "{table}");
+        let _ = write!(text, "\n{}", table.fitted(LINE));
     }
-    Answer { text, json: json!({ "rules": composites_json(graph), "ledger": ledger_json(graph) }) }
+    let absorbed = absorbed_by(graph);
+    if !absorbed.is_empty() {
+        let _ = write!(text, "\n{}", absorbed.fitted(LINE));
+    }
+    let json = json!({ "rules": composites_json(graph), "choices": choices, "ledger": ledger_json(graph) });
+    Answer { text, json }
+}
+
+/// What each rule may absorb, and at how many operations.
+fn absorbed_by(graph: &Graph) -> Table {
+    let mut counts: BTreeMap<(&str, Vec<&str>), usize> = BTreeMap::new();
+    for line in &graph.ledger {
+        let kinds: BTreeSet<&str> = line.absorbed.iter().map(|(kind, _)| kind.name()).collect();
+        *counts.entry((&line.rule, kinds.into_iter().collect())).or_insert(0) += 1;
+    }
+    let mut table = Table::new(&[("rule", Align::Left), ("operations", Align::Right), ("absorbs", Align::Left)]);
+    for ((rule, kinds), count) in counts {
+        let kinds = if kinds.is_empty() { "nothing".into() } else { kinds.join(", ") };
+        table.row([rule.to_string(), count.to_string(), kinds]);
+    }
+    table
 }

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use lrpc_ir::Diagnostic;
 use lrpc_kernels::Progress;
+use serde_json::{Value, json};
 
 use crate::data::write_atomically;
 use crate::error::Error;
@@ -49,20 +51,32 @@ pub(super) fn message(text: &str) {
 /// Shows an error: each finding with its place and the way out.
 pub(super) fn error(error: &Error) {
     let findings = error.findings();
-    for finding in &findings {
-        let mut lines = finding.message.lines();
-        message(&format!("error: {}", lines.next().unwrap_or_default()));
-        lines.for_each(|line| message(&format!("  {line}")));
-        if let Some(node) = &finding.node {
-            message(&format!("  at {node}"));
-        }
-        if let Some(help) = &finding.help {
-            message(&format!("  help: {help}"));
-        }
-    }
+    findings.iter().for_each(|one| finding("error", one));
     if findings.len() > 1 {
         message(&format!("{} errors", findings.len()));
     }
+}
+
+/// Shows warnings.
+pub(super) fn warnings(found: &[Diagnostic]) {
+    found.iter().for_each(|one| finding("warning", one));
+}
+
+fn finding(kind: &str, finding: &Diagnostic) {
+    let mut lines = finding.message.lines();
+    message(&format!("{kind}: {}", lines.next().unwrap_or_default()));
+    lines.for_each(|line| message(&format!("  {line}")));
+    if let Some(node) = &finding.node {
+        message(&format!("  at {node}"));
+    }
+    if let Some(help) = &finding.help {
+        message(&format!("  help: {help}"));
+    }
+}
+
+/// Warnings for programs.
+pub(super) fn warnings_json(found: &[Diagnostic]) -> Vec<Value> {
+    found.iter().map(|one| json!({ "message": one.message, "node": one.node, "help": one.help })).collect()
 }
 
 /// Shows the progress of a run on a terminal, once the run has taken a while.

@@ -5,6 +5,7 @@ use std::path::Path;
 use lrpc_ir::Diagnostic;
 
 use super::output::is_stdout;
+use crate::compile::composite_file;
 use crate::data::check_folder;
 use crate::error::Error;
 
@@ -34,5 +35,5 @@ pub(super) fn check_output(output: &Path, inputs: &[Input<'_>]) -> Result<(), Er
 
 /// The composite files among the values of `--rules`.
 pub(super) fn composite_files(rules: &[String]) -> impl Iterator<Item = Input<'_>> {
-    rules.iter().filter(|rule| rule.ends_with(".toml")).map(|rule| ("a composite", Path::new(rule)))
+    rules.iter().filter_map(|rule| composite_file(rule)).map(|(path, _)| ("a composite", Path::new(path)))
 }

@@ -1,7 +1,10 @@
 //! `lrpc rules`: the rule book, as the code states it.
 
+use std::fmt::Write as _;
+
 use clap::Args;
 use lrpc_ir::Diagnostic;
+use lrpc_passes::names::suggestion;
 use lrpc_passes::relevance::composite::{COMPOSITES, Composite};
 use lrpc_passes::rules::{self, RULES, RuleDef};
 use serde_json::{Value, json};
@@ -9,7 +12,7 @@ use serde_json::{Value, json};
 use super::flags::Format;
 use super::output;
 use crate::error::{Error, Status};
-use crate::render::{Align, Table};
+use crate::render::{Align, LINE, Table, wrap};
 
 /// Show the rules and composites that come with the program
 #[derive(Debug, Args)]
@@ -37,33 +40,58 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
 fn one(name: &str, format: Format) -> Result<String, Error> {
     if let Some(rule) = rules::find(name) {
         return Ok(match format {
-            Format::Text => format!("{}\n\n{}\n\n{}", rule.name, rule.doc.trim(), parameters(rule)),
+            Format::Text => rule_text(rule),
             Format::Json => format!("{}\n", rule_json(rule)),
         });
     }
     if let Some((name, toml)) = COMPOSITES.iter().find(|(candidate, _)| *candidate == name) {
+        let composite = Composite::named(name)?;
         return Ok(match format {
-            Format::Text => toml.to_string(),
-            Format::Json => format!("{}\n", composite_json(&Composite::named(name)?)),
+            Format::Text => composite_text(&composite, toml),
+            Format::Json => format!("{}\n", composite_json(&composite)),
         });
     }
-    let names: Vec<&str> = RULES.iter().map(|rule| rule.name).chain(COMPOSITES.iter().map(|(name, _)| *name)).collect();
-    Err(Diagnostic::request(format!("there is no rule or composite `{name}`"))
-        .help(format!("there are {}", names.join(", ")))
-        .into())
+    let names = RULES.iter().map(|rule| rule.name).chain(COMPOSITES.iter().map(|(name, _)| *name));
+    let error = Diagnostic::request(format!("there is no rule or composite `{name}`"));
+    Err(error.help(suggestion(name, names)).into())
 }
 
-fn parameters(rule: &RuleDef) -> String {
+fn rule_text(rule: &RuleDef) -> String {
+    let mut text = wrap(&format!("{}, serves {}", rule.name, rule.classes.join(", ")), LINE).join("\n");
+    text.push('\n');
+    for (heading, body) in rule.sections() {
+        let _ = writeln!(text, "\n{heading}");
+        match heading {
+            "Example graph" => body.lines().for_each(|line| text.push_str(&format!("  {line}\n"))),
+            _ => wrap(body, LINE - 2).iter().for_each(|line| text.push_str(&format!("  {line}\n"))),
+        }
+    }
     let mut table = Table::new(&[("parameter", Align::Left), ("default", Align::Left), ("meaning", Align::Left)]);
     for parameter in rule.parameters {
         table.row([parameter.name.to_string(), (parameter.default)().to_string(), parameter.doc.to_string()]);
     }
-    if table.is_empty() { "no parameters\n".into() } else { table.to_string() }
+    if !table.is_empty() {
+        let _ = write!(text, "\n{}", table.fitted(LINE));
+    }
+    text
 }
 
-/// When a rule is used: the first line under that heading of its documentation.
-fn summary(rule: &RuleDef) -> &'static str {
-    rule.doc.lines().skip_while(|line| *line != "# Use when").nth(1).unwrap_or_default()
+fn composite_text(composite: &Composite, toml: &str) -> String {
+    let mut text = format!("{}, carried as {}\n", composite.name, composite.carrier.name());
+    let mut paragraph =
+        |words: &str| wrap(words, LINE - 2).iter().for_each(|line| text.push_str(&format!("  {line}\n")));
+    paragraph(&composite.doc);
+    let parameters: Vec<String> = composite.parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    if !parameters.is_empty() {
+        paragraph(&format!("Parameters: {}", parameters.join(", ")));
+    }
+    let columns = ["entry", "selects", "rule", "with"].map(|name| (name, Align::Left));
+    let mut table = Table::new(&columns);
+    for entry in composite.entries() {
+        table.row([format!("{} {}", entry.of, entry.number), entry.selects, entry.rule, entry.with]);
+    }
+    let _ = write!(text, "\n{}\nThe file, from which a composite of your own may start:\n\n{toml}", table.fitted(LINE));
+    text
 }
 
 fn rule_list(format: Format) -> String {
@@ -72,9 +100,9 @@ fn rule_list(format: Format) -> String {
     }
     let mut table = Table::new(&[("rule", Align::Left), ("serves", Align::Left), ("use when", Align::Left)]);
     for rule in RULES {
-        table.row([rule.name.to_string(), rule.classes.join(", "), summary(rule).to_string()]);
+        table.row([rule.name.to_string(), rule.classes.join(", "), rule.section("Use when").replace('\n', " ")]);
     }
-    table.to_string()
+    table.fitted(LINE).to_string()
 }
 
 fn composite_list(format: Format) -> Result<String, Error> {
@@ -83,23 +111,31 @@ fn composite_list(format: Format) -> Result<String, Error> {
     if format == Format::Json {
         return Ok(format!("{}\n", Value::from(composites.iter().map(composite_json).collect::<Vec<_>>())));
     }
-    let mut table = Table::new(&[("composite", Align::Left), ("carrier", Align::Left), ("", Align::Left)]);
+    let columns = ["composite", "carrier", "what it is"].map(|name| (name, Align::Left));
+    let mut table = Table::new(&columns);
     for composite in &composites {
         table.row([composite.signature(), composite.carrier.name().to_string(), composite.doc.clone()]);
     }
-    Ok(table.to_string())
+    Ok(table.fitted(LINE).to_string())
 }
 
 fn rule_json(rule: &RuleDef) -> Value {
     let parameters = rule.parameters.iter().map(|parameter| {
         json!({ "name": parameter.name, "default": (parameter.default)().to_string(), "doc": parameter.doc })
     });
-    json!({ "name": rule.name, "classes": rule.classes, "doc": rule.doc.trim(),
+    let sections: serde_json::Map<String, Value> =
+        rule.sections().into_iter().map(|(heading, body)| (heading.to_string(), body.into())).collect();
+    json!({ "name": rule.name, "classes": rule.classes, "doc": rule.doc.trim(), "sections": sections,
             "parameters": parameters.collect::<Vec<_>>() })
 }
 
 fn composite_json(composite: &Composite) -> Value {
     let parameters: std::collections::BTreeMap<&str, String> =
         composite.parameters.iter().map(|(name, value)| (name.as_str(), value.to_string())).collect();
-    json!({ "name": composite.name, "doc": composite.doc, "carrier": composite.carrier.name(), "parameters": parameters })
+    let entries = composite.entries().into_iter().map(|entry| {
+        json!({ "of": entry.of, "number": entry.number, "selects": entry.selects, "rule": entry.rule,
+                "with": entry.with })
+    });
+    json!({ "name": composite.name, "doc": composite.doc, "carrier": composite.carrier.name(),
+            "parameters": parameters, "entries": entries.collect::<Vec<_>>() })
 }

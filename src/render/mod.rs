@@ -14,5 +14,5 @@ pub use colour::diverging;
 pub use explanation::Explanation;
 pub use heatmap::{HeatmapError, HeatmapOptions, Scale, png_bytes, render_heatmap, write_png};
 pub use html::html_page;
-pub use table::{Align, Table};
+pub use table::{Align, LINE, Table, wrap};
 pub use terminal::{Colours, terminal_text};

@@ -156,20 +156,6 @@ fn one_more_layer_changes_its_own_lines_and_its_neighbours() {
 }
 
 #[test]
-fn the_rule_book_is_shown() {
-    let place = Place::new();
-    for rule in lrpc_passes::rules::RULES {
-        let shown = place.lrpc(&["rules", rule.name]).good().text();
-        assert!(shown.contains(rule.doc.trim()));
-    }
-    assert!(place.lrpc(&["rules", "--composites"]).good().text().contains("epsilon-plus-flat"));
-    assert!(place.lrpc(&["rules", "epsilon"]).good().text().contains("[[rule]]"));
-    let rules = place.lrpc(&["rules", "--format", "json"]).good().json();
-    assert_eq!(rules.as_array().unwrap().len(), lrpc_passes::rules::RULES.len());
-    place.lrpc(&["rules", "nonsense"]).status(2).says(&["nonsense", "ZPlus"]);
-}
-
-#[test]
 fn opt_runs_passes_over_text() {
     let place = Place::new();
     let model = mnist();

@@ -95,7 +95,7 @@ fn requests_that_do_not_fit_are_usage_errors() {
         (["--target", "logits[0]"], ["1 indices for 2 axes", "--target"]),
         (["--target", "logits[0,10]"], ["index 10 is outside", "axis 1"]),
         (["--wrt", "relu9"], ["--wrt relu9", "relu"]),
-        (["--wrt", "conv1_1.weight"], ["--wrt conv1_1.weight", "is a constant of the model"]),
+        (["--wrt", "conv1_1.weight"], ["at conv1_1", "relevance that no weight carries"]),
         (["--seed", "two"], ["two", "--seed"]),
     ] {
         place.compile(&mnist(), "m.graph", &flags).status(2).says(&words);
@@ -121,7 +121,7 @@ fn a_composite_of_ones_own_is_used() {
     std::fs::write(place.path("mine.toml"), toml).unwrap();
     place.compile(&mnist(), "m.graph", &["--rules", "mine.toml"]).good();
     let rules = place.lrpc(&["inspect", "m.graph", "--rules"]).good().text();
-    assert_eq!(rules.matches("WSquare").count(), 2, "{rules}");
+    assert_eq!(rules.matches("conv     WSquare").count(), 2, "{rules}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod explain;
 mod inputs;
 mod outputs;
 mod refused;
+mod rules;
 mod run;
 mod support;
 mod tokens;

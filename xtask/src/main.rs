@@ -4,21 +4,30 @@
 //! * `cargo run -p lrpc-xtask -- proto PATH/onnx.proto` writes `src/onnx/proto.rs` (the messages, by prost) and
 //!   `src/onnx/schema.rs` (the same messages as a table, for the scan that bounds a file before it is decoded).
 //!   `onnx.proto` is part of the Python package `onnx`.
+//! * `cargo run -p lrpc-xtask -- rules` writes `docs/rules.md` from the rules, the composites and their snapshots.
 //! * `cargo run -p lrpc-xtask -- promises FOLDER…` writes `docs/promises.md` from the models in these folders.
 
 mod promises;
 mod proto;
+mod rules;
 
 use std::path::Path;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo run -p lrpc-xtask -- proto PATH/onnx.proto | promises FOLDER…";
+const USAGE: &str = "usage: cargo run -p lrpc-xtask -- rules | proto PATH/onnx.proto | promises FOLDER…";
 
 #[allow(clippy::print_stderr, reason = "the one place where this command speaks")]
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["proto", path] => proto::generate(Path::new(path), &repository_root().join("src/onnx")),
+        ["rules"] => {
+            let root = repository_root();
+            let written = rules::markdown(root).and_then(|text| {
+                std::fs::write(root.join("docs/rules.md"), text).map_err(|error| format!("docs/rules.md: {error}"))
+            });
+            written.map_err(Into::into)
+        }
         ["promises", folders @ ..] if !folders.is_empty() => {
             let folders: Vec<&Path> = folders.iter().map(Path::new).collect();
             promises::generate(&folders, &repository_root().join("docs/promises.md")).map_err(Into::into)

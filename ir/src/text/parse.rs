@@ -6,7 +6,8 @@ use super::lexer::Cursor;
 use crate::attribute::{Attribute, AttributeReader, Attributes};
 use crate::dim::Dim;
 use crate::graph::{
-    Absorbed, CompositeUse, Graph, GraphResult, LedgerLine, ModelReference, NamedNode, Origin, Region, Repeat, Value,
+    Absorbed, Chosen, CompositeUse, EntryUse, Graph, GraphResult, LedgerLine, ModelReference, NamedNode, Origin,
+    Region, Repeat, RuleChoice, Value,
 };
 use crate::ops::source::LiteralValues;
 use crate::ops::{Control, Literal, Op, Source, WeightPlace};
@@ -137,6 +138,11 @@ impl<'a> Parser<'a> {
                 graph.composites.push(composite(self.lines[line]).ok_or_else(|| self.error(1, "expected carrier=…"))?);
                 self.at += 1;
             }
+            "entry" => graph.entries.push(self.whole_line(|cursor| {
+                skip(cursor)?;
+                Ok(EntryUse { name: cursor.string()?, text: cursor.string()? })
+            })?),
+            "choice" => graph.choices.push(self.whole_line(|cursor| skip(cursor).and_then(|()| choice(cursor)))?),
             "repeat" => graph.repeats.push(self.whole_line(|cursor| skip(cursor).and_then(|()| repeat(cursor)))?),
             "condition" => {
                 graph.conditions.push(self.whole_line(|cursor| skip(cursor).and_then(|()| cursor.string()))?)
@@ -289,10 +295,26 @@ fn model(cursor: &mut Cursor) -> Result<ModelReference, String> {
     Ok(ModelReference { path, bytes, structure: cursor.word()?.to_string() })
 }
 
-/// `rules TEXT carrier=WORD`; the text may hold spaces.
+/// `rules TEXT carrier=WORD [because STRING]`; the text may hold spaces.
 fn composite(line: &str) -> Option<CompositeUse> {
-    let (rules, carrier) = line.trim().strip_prefix("rules")?.rsplit_once(" carrier=")?;
-    Some(CompositeUse { rules: rules.trim().into(), carrier: carrier.trim().into() })
+    let (rules, rest) = line.trim().strip_prefix("rules")?.rsplit_once(" carrier=")?;
+    let (carrier, because) = match rest.split_once(" because ") {
+        Some((carrier, because)) => (carrier, Some(Cursor::new(because).string().ok()?)),
+        None => (rest, None),
+    };
+    Some(CompositeUse { rules: rules.trim().into(), carrier: carrier.trim().into(), because })
+}
+
+fn choice(cursor: &mut Cursor) -> Result<RuleChoice, String> {
+    let (site, op, word) = (cursor.string()?, cursor.word()?.to_string(), cursor.word()?.to_string());
+    let chosen = if word == "nothing" {
+        cursor.expect("=")?;
+        Chosen::Nothing(cursor.string()?)
+    } else {
+        cursor.expect("entry=")?;
+        Chosen::Rule { rule: word, entry: cursor.string()? }
+    };
+    Ok(RuleChoice { site, op, chosen })
 }
 
 fn repeat(cursor: &mut Cursor) -> Result<Repeat, String> {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{is_bare, quoted};
-use crate::graph::{Graph, LedgerLine, NodeId, Region, Value};
+use crate::graph::{Chosen, Graph, LedgerLine, NodeId, Region, RuleChoice, Value};
 use crate::ops::source::LiteralValues;
 use crate::ops::{Control, Literal, Op, Source, WeightPlace};
 
@@ -21,7 +21,14 @@ pub fn annotated(graph: &Graph, comment: &dyn Fn(NodeId) -> Option<String>) -> S
         out.push_str(&line);
     }
     for composite in &graph.composites {
-        out.push_str(&format!("rules {} carrier={}\n", composite.rules, composite.carrier));
+        out.push_str(&format!("rules {} carrier={}", composite.rules, composite.carrier));
+        if let Some(because) = &composite.because {
+            out.push_str(&format!(" because {}", quoted(because)));
+        }
+        out.push('\n');
+    }
+    for entry in &graph.entries {
+        out.push_str(&format!("entry {} {}\n", quoted(&entry.name), quoted(&entry.text)));
     }
     for repeat in &graph.repeats {
         let results: Vec<String> = repeat.results.iter().map(|name| quoted(name)).collect();
@@ -74,7 +81,7 @@ impl Printer<'_> {
         values.iter().map(|&at| self.value(at)).collect::<Vec<_>>().join(", ")
     }
 
-    /// Weights, inputs, regions, ledger and results.
+    /// Weights, inputs, regions, choices of rules, ledger and results.
     fn body(mut self) -> String {
         for (_, weight) in self.graph.weights() {
             if let Op::Source(Source::Weight(place, ty)) = &self.graph.node(weight.node).op {
@@ -100,6 +107,9 @@ impl Printer<'_> {
             self.indent += 2;
             self.node(node);
             self.indent -= 2;
+        }
+        for choice in &self.graph.choices {
+            self.choice(choice);
         }
         for line in &self.graph.ledger {
             self.ledger(line);
@@ -150,6 +160,14 @@ impl Printer<'_> {
             self.out = Printer { graph: body, comment: &|_| None, indent: indent + 2, out }.body();
             self.out.push_str(&format!("{:indent$}end\n", ""));
         }
+    }
+
+    fn choice(&mut self, choice: &RuleChoice) {
+        let chosen = match &choice.chosen {
+            Chosen::Rule { rule, entry } => format!("{rule} entry={}", quoted(entry)),
+            Chosen::Nothing(reason) => format!("nothing={}", quoted(reason)),
+        };
+        self.line(&format!("choice {} {} {chosen}", quoted(&choice.site), choice.op));
     }
 
     fn ledger(&mut self, line: &LedgerLine) {

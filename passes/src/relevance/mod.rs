@@ -13,27 +13,29 @@ pub mod roles;
 pub mod sampling;
 pub mod seed;
 pub mod selective;
+pub mod selector;
 pub mod site;
 pub mod stabiliser;
 pub mod support;
 pub mod target;
+mod unmatched;
 pub(crate) mod weights;
 
 use std::collections::{HashMap, HashSet};
 
-use lrpc_ir::graph::{CompositeUse, Graph, GraphResult, LedgerLine, NodeId, Value};
+use lrpc_ir::graph::{Chosen, CompositeUse, EntryUse, Graph, GraphResult, LedgerLine, NodeId, RuleChoice, Value};
 use lrpc_ir::ops::{Binary, Class, Elementwise, Op};
 use lrpc_ir::{Absorbed, Diagnostic, DiagnosticKind, Diagnostics};
 
 use crate::rules::shares::nonnegative_values;
 use builder::{Built, RelevanceBuilder, site_name};
-use composite::SeedKind;
-use composite::{Choice, Composite, Quantity, Subject};
+use composite::{Choice, Composite, Quantity, SeedKind};
 use condition::Condition;
 use roles::Role;
 use sampling::{Explained, Samples, Sampling};
 use seed::Start;
 use selective::Selections;
+use selector::Subject;
 use site::{Arrival, Carrier, Flow, Site};
 use support::{Support, Supports};
 use target::Target;
@@ -73,8 +75,12 @@ pub struct Application {
     pub op: String,
     /// Its relevance class.
     pub class: &'static str,
-    /// The rule; `None` where nothing flows, with the reason.
+    /// The rule; where nothing flows, the reason.
     pub rule: Result<String, String>,
+    /// The entry that chose the rule.
+    pub entry: Option<EntryUse>,
+    /// Composite and target, where there are several: `epsilon.t0`.
+    pub part: String,
 }
 
 /// What composites have for the operations between targets and requested tensors.
@@ -84,6 +90,10 @@ pub struct Survey {
     pub applications: Vec<Application>,
     /// The operations without a rule, by their word in the text format and their relevance class.
     pub missing: Vec<Missing>,
+    /// Entries of a user's own composites that chose nothing.
+    pub warnings: Vec<Diagnostic>,
+    /// What a user's own entries are compared with.
+    subjects: Vec<Subject>,
 }
 
 /// An operation without a rule.
@@ -105,6 +115,7 @@ pub fn survey(graph: &Graph, request: &Request) -> Result<Survey, Diagnostics> {
     let order = graph.order();
     let mut survey = Survey::default();
     for composite in request.composites.iter().filter(|composite| composite.applies_rules()) {
+        let mut subjects = Vec::new();
         for target in &request.targets {
             let names: Vec<String> = target.explained().collect();
             let is_explained = |result: &&GraphResult| names.contains(&result.name);
@@ -123,17 +134,19 @@ pub fn survey(graph: &Graph, request: &Request) -> Result<Survey, Diagnostics> {
             let (_, found) = walk.choose(graph, &explained)?;
             survey.applications.extend(found.applications);
             survey.missing.extend(found.missing);
+            subjects.extend(found.subjects);
         }
+        survey.warnings.extend(composite.unmatched(&subjects));
     }
     Ok(survey)
 }
 
-/// Generates the relevance region of `graph`, its results and its ledger.
+/// Generates the relevance region of `graph`, its results and its ledger, and says which rules it applied.
 ///
 /// # Errors
 /// All operations that lie on the way and have no rule, at once; targets that do not fit; requested tensors that the
 /// target does not depend on.
-pub fn generate(graph: &mut Graph, request: &Request) -> Result<Vec<Application>, Diagnostics> {
+pub fn generate(graph: &mut Graph, request: &Request) -> Result<Survey, Diagnostics> {
     check_views(request)?;
     let mut targets = request.targets.clone();
     let rows = seed::explain_rows(graph, &mut targets)?;
@@ -146,7 +159,7 @@ pub fn generate(graph: &mut Graph, request: &Request) -> Result<Vec<Application>
     let nonnegative = nonnegative_values(graph, &order);
     let weights = Weights::of(graph, &order, &request.weights);
     let mut promises = HashMap::new();
-    let mut applications = Vec::new();
+    let mut survey = Survey::default();
     // Composites share one index input per target and condition.
     let seeds = numbered(&targets, 't', "target", |target, prefix, input| target.build(graph, prefix, input))?;
     let mut masks = numbered(&request.conditions, 'c', "condition", |condition, prefix, input| {
@@ -161,8 +174,9 @@ pub fn generate(graph: &mut Graph, request: &Request) -> Result<Vec<Application>
         let label = if earlier == 0 { composite.name.clone() } else { format!("{}.{earlier}", composite.name) };
         let label = Some(label).filter(|_| request.composites.len() > 1);
         let carrier = request.carrier.unwrap_or(composite.carrier);
+        let mut subjects = Vec::new();
         for (target, seed) in &seeds {
-            let mut served = None;
+            let mut served = Survey::default();
             for (condition, masks) in &masks {
                 let parts = [&label, target, condition].into_iter().flatten().cloned().collect();
                 let nonnegative = &nonnegative;
@@ -171,21 +185,52 @@ pub fn generate(graph: &mut Graph, request: &Request) -> Result<Vec<Application>
                 let walk = Walk { composite, carrier, order, nonnegative, request, wrt, weights, masks, parts };
                 let before = graph.results.len();
                 if composite.applies_rules() {
-                    served = Some(walk.run(graph, &mut promises, seed)?);
+                    served = walk.run(graph, &mut promises, seed)?;
                 }
                 let explained = Explained { parts: &walk.parts, seed, before };
                 samples.contribute(graph, &mut promises, place, &explained)?;
             }
             // Conditions change no rule.
-            applications.extend(served.into_iter().flatten());
+            let part: Vec<&str> = [&label, target].into_iter().flatten().map(String::as_str).collect();
+            let part = part.join(".");
+            let applications = served.applications.into_iter();
+            survey.applications.extend(applications.map(|one| Application { part: part.clone(), ..one }));
+            subjects.extend(served.subjects);
         }
+        survey.warnings.extend(composite.unmatched(&subjects));
         let carrier = carrier.name().to_string();
-        graph.composites.push(CompositeUse { rules: composite.signature(), carrier });
+        graph.composites.push(CompositeUse { rules: composite.signature(), carrier, because: None });
     }
     samples.finish(graph);
     graph.results.retain(|result| !rows.contains(&result.name));
     graph.remove_dead();
-    Ok(applications)
+    Ok(survey)
+}
+
+/// Writes into `graph` which rule each operation got, and from which entry.
+pub fn write_choices(graph: &mut Graph, applications: &[Application]) {
+    let mut names: HashMap<&EntryUse, String> = HashMap::new();
+    let mut taken: HashSet<String> = HashSet::new();
+    for one in applications {
+        let site = if one.part.is_empty() { one.site.clone() } else { format!("{} {}", one.part, one.site) };
+        let chosen = match (&one.rule, &one.entry) {
+            (Ok(rule), Some(entry)) => {
+                let name = names.entry(entry).or_insert_with(|| {
+                    let mut name = entry.name.clone();
+                    // Two files may call their composite the same.
+                    while !taken.insert(name.clone()) {
+                        name.push('\'');
+                    }
+                    graph.entries.push(EntryUse { name: name.clone(), text: entry.text.clone() });
+                    name
+                });
+                Chosen::Rule { rule: rule.clone(), entry: name.clone() }
+            }
+            (Ok(_), None) => continue,
+            (Err(reason), _) => Chosen::Nothing(reason.clone()),
+        };
+        graph.choices.push(RuleChoice { site, op: one.op.clone(), chosen });
+    }
 }
 
 /// # Errors
@@ -290,11 +335,11 @@ impl Walk<'_> {
         graph: &mut Graph,
         promises: &mut HashMap<Value, Value>,
         seed: &seed::Seed,
-    ) -> Result<Vec<Application>, Diagnostics> {
+    ) -> Result<Survey, Diagnostics> {
         let explained: Vec<Value> = seed.starts.iter().map(|start| start.output).collect();
-        let (steps, Survey { applications, missing }) = self.choose(graph, &explained)?;
-        if !missing.is_empty() {
-            return Err(Diagnostics(missing.into_iter().map(|missing| missing.finding).collect()));
+        let (steps, survey) = self.choose(graph, &explained)?;
+        if !survey.missing.is_empty() {
+            return Err(Diagnostics(survey.missing.into_iter().map(|missing| missing.finding).collect()));
         }
         let prefix: String = self.parts.iter().map(|part| format!("{part}.")).collect();
         let mut b = RelevanceBuilder::new(graph, promises, self.nonnegative, &prefix);
@@ -317,7 +362,7 @@ impl Walk<'_> {
         }
         self.results(&mut b, &mut arrivals, &mut relevance)?;
         self.book_dead_ends(&mut b, &mut arrivals)?;
-        Ok(applications)
+        Ok(survey)
     }
 
     /// The rules for all nodes between the explained outputs and the requested tensors, in forward order.
@@ -337,37 +382,30 @@ impl Walk<'_> {
             if !operands.contains(&true) {
                 continue;
             }
-            let content = graph.node(node);
-            let class = content.op.class(&operands);
-            let mut roles = roles::roles_of(graph, node, &operands, explained);
+            let mut subject = subject(graph, node, &operands, explained);
             let held = selections.visit(graph, node, &operands);
-            roles.extend(held.map(|_| Role::Selective));
-            let site = site_name(graph, node.into());
-            let subject = Subject {
-                op: content.op.mnemonic(),
-                family: content.op.family(),
-                class: class.name(),
-                name: &site,
-                roles: &roles,
-                active: operands.iter().filter(|&&operand| operand).count(),
-            };
-            let mut record = |rule| {
-                let op = subject.op.to_string();
-                let composite = self.composite.name.clone();
-                survey.applications.push(Application { composite, site: site.clone(), op, class: subject.class, rule });
+            subject.roles.extend(held.map(|_| Role::Selective));
+            let class = subject.class;
+            let mut record = |rule, entry| {
+                let (op, site, part) = (subject.op.to_string(), subject.name.clone(), String::new());
+                let (composite, class) = (self.composite.name.clone(), class.name());
+                survey.applications.push(Application { composite, site, op, class, rule, entry, part });
             };
             if let Class::Opaque(reason) = class {
-                record(Err(reason.to_string()));
+                record(Err(reason.to_string()), None);
                 continue;
+            }
+            if self.composite.has_own_entries() {
+                survey.subjects.push(subject.clone());
             }
             let written_out = self.composite.ledger && roles::is_softmax_written_out(graph, node);
             let finding = match self.composite.choose(&subject) {
                 Ok(Some(_)) if written_out => Diagnostic::new("a softmax written out as exp / Σ exp has no rule")
                     .of_kind(DiagnosticKind::NoRule)
-                    .at(&site)
+                    .at(&subject.name)
                     .help("export it as one Softmax"),
                 Ok(Some(choice)) => {
-                    record(Ok(choice.rule.name.to_string()));
+                    record(Ok(choice.rule.name.to_string()), Some(choice.entry.clone()));
                     let factors = chains.visit(graph, node, &choice, &operands);
                     steps.push(Step { node, output: node.into(), active: operands, class, factors, held, choice });
                     continue;
@@ -375,7 +413,7 @@ impl Walk<'_> {
                 Ok(None) => no_rule(&subject, &self.composite.name),
                 Err(finding) => finding,
             };
-            survey.missing.push(Missing { op: subject.op.to_string(), class: subject.class, finding });
+            survey.missing.push(Missing { op: subject.op.to_string(), class: class.name(), finding });
         }
         Ok((steps, survey))
     }
@@ -630,9 +668,24 @@ impl Walk<'_> {
     }
 }
 
+/// What selectors see of `node`, given which operands are active and which values are explained.
+fn subject(graph: &Graph, node: NodeId, operands: &[bool], explained: &[Value]) -> Subject {
+    let op = &graph.node(node).op;
+    Subject {
+        op: op.mnemonic(),
+        family: op.family(),
+        class: op.class(operands),
+        name: site_name(graph, node.into()),
+        roles: roles::roles_of(graph, node, operands, explained),
+        weight: graph.operands(node).into_iter().any(|operand| graph.constant_source(operand).is_some()),
+        active: operands.iter().filter(|&&operand| operand).count(),
+    }
+}
+
 fn no_rule(subject: &Subject, composite: &str) -> Diagnostic {
-    Diagnostic::new(format!("composite `{composite}` has no rule for `{}` (class {})", subject.op, subject.class))
+    let class = subject.class.name();
+    Diagnostic::new(format!("composite `{composite}` has no rule for `{}` (class {class})", subject.op))
         .of_kind(DiagnosticKind::NoRule)
-        .at(subject.name)
+        .at(&subject.name)
         .help("choose another composite, or name a rule for it in a composite file of your own")
 }

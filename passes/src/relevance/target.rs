@@ -3,6 +3,7 @@
 use lrpc_ir::Diagnostic;
 
 use super::seed::Rows;
+use crate::names::suggestion;
 
 /// The most targets that one `:top-k(K)` makes.
 const MAX_RANKS: usize = 100;
@@ -152,7 +153,10 @@ impl Reader<'_> {
     /// Names may hold any character: the longest output name that fits is meant.
     fn output(&mut self) -> Result<String, String> {
         let fits = self.outputs.iter().filter(|name| self.rest.starts_with(**name)).max_by_key(|name| name.len());
-        let output = fits.ok_or_else(|| format!("no output is called so; there are {}", self.outputs.join(", ")))?;
+        let output = fits.ok_or_else(|| {
+            let word = self.rest.split(['[', ':', '+', '-']).next().unwrap_or_default().trim();
+            format!("no output is called so; {}", suggestion(word, self.outputs.iter().copied()))
+        })?;
         self.skip(output.len());
         Ok(output.to_string())
     }
@@ -231,7 +235,8 @@ mod tests {
     #[test]
     fn other_text_is_refused() {
         for (text, words) in [
-            ("x", "no output is called so; there are y, u"),
+            ("logits", "no output is called so; there are y, u"),
+            ("Y[0]", "no output is called so; did you mean `y`? there are y, u"),
             ("y[0", "`]` is missing"),
             ("y[a]", "must hold integers"),
             ("y y", "is too much"),

@@ -25,6 +25,9 @@ mod proportional_pool;
 mod selective;
 pub(crate) mod shares;
 mod signed_ratio;
+#[cfg(test)]
+#[path = "../../../docs/writing-a-rule/square_ratio.rs"]
+mod square_ratio;
 mod stop;
 mod symmetric;
 mod taylor;
@@ -72,6 +75,21 @@ pub struct RuleDef {
 }
 
 impl RuleDef {
+    /// The headings that every rule is documented under.
+    pub const HEADINGS: [&'static str; 6] =
+        ["Formula", "Conserves?", "Use when", "Parameters", "Reference", "Example graph"];
+
+    /// The documentation under one of [`RuleDef::HEADINGS`]; empty where it is missing.
+    pub fn section(&self, heading: &str) -> &'static str {
+        let after = self.doc.split("\n# ").find_map(|section| section.strip_prefix(heading)?.strip_prefix('\n'));
+        after.unwrap_or_default().trim()
+    }
+
+    /// The documentation by heading, in order.
+    pub fn sections(&self) -> Vec<(&'static str, &'static str)> {
+        Self::HEADINGS.into_iter().map(|heading| (heading, self.section(heading))).collect()
+    }
+
     /// Whether the rule gives every factor of a product the same share, so that nested products are one product of many.
     /// `is_gate` says whether one factor is a bounded gate, `parameters` are the rule's own.
     pub fn shares_evenly(&self, parameters: &BTreeMap<String, Parameter>, is_gate: impl Fn() -> bool) -> bool {
@@ -110,6 +128,8 @@ pub const RULES: &[RuleDef] = &[
     proportional_pool::RULE,
     selective::RULE,
     signed_ratio::RULE,
+    #[cfg(test)]
+    square_ratio::RULE,
     stop::RULE,
     symmetric::RULE,
     taylor::RULE,
@@ -163,9 +183,11 @@ mod tests {
     #[test]
     fn every_rule_has_all_six_headings() {
         for rule in RULES {
-            for heading in ["Formula", "Conserves?", "Use when", "Parameters", "Reference", "Example graph"] {
-                assert!(rule.doc.contains(&format!("\n# {heading}\n")), "{} lacks {heading}", rule.name);
+            for (heading, text) in rule.sections() {
+                assert!(!text.is_empty(), "the documentation of {} says nothing under `# {heading}`", rule.name);
             }
+            let order: Vec<&str> = rule.doc.lines().filter_map(|line| line.strip_prefix("# ")).collect();
+            assert_eq!(order, RuleDef::HEADINGS, "{}", rule.name);
             for parameter in rule.parameters {
                 let name = format!("`{}`", parameter.name);
                 assert!(rule.doc.contains(&name), "{} is silent on {name}", rule.name);

@@ -79,6 +79,15 @@ mod tests {
     use crate::testing::{assert_close, values};
     use ndarray::array;
 
+    // The twin that docs/writing-a-rule.md shows.
+    include!("../../../docs/writing-a-rule/twin.rs");
+
+    #[test]
+    fn the_documented_twin_shares_by_squares() {
+        let split = square_ratio(&[array![1.0].into_dyn(), array![-3.0].into_dyn()], &array![20.0].into_dyn(), 0.0);
+        assert_eq!(split.operands, [array![2.0].into_dyn(), array![18.0].into_dyn()]);
+    }
+
     #[test]
     fn ratios_by_hand() {
         let operands = [array![3.0].into_dyn(), array![-1.0].into_dyn()];
