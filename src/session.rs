@@ -7,7 +7,7 @@ use lrpc_ir::graph::{GraphResult, Region};
 use lrpc_ir::ops::{Binary, Elementwise, Op};
 use lrpc_ir::plan::{Plan, Precision};
 use lrpc_ir::{Bindings, Graph, NodeId};
-use lrpc_kernels::{CheckFinite, Executor, LedgerSums, Options, Progress};
+use lrpc_kernels::{CheckFinite, Executor, LedgerSums, LedgerTotal, Options, Progress};
 use lrpc_passes::bind::{self, Request, Strategy, Wanted};
 use lrpc_passes::embedding::embeddings;
 
@@ -63,6 +63,8 @@ pub struct RunOutcome {
     pub arrived: BTreeMap<String, f64>,
     /// The ledger; empty without audit.
     pub ledger: Vec<LedgerSums>,
+    /// The ledger's totals, one for each composite and target; empty without audit.
+    pub totals: Vec<LedgerTotal>,
     /// What each embedding is indexed with, by the name of its output; empty unless it was asked for.
     pub token_ids: BTreeMap<String, data::Tensor>,
     /// The sizes of symbols.
@@ -155,8 +157,8 @@ impl<'w> Session<'w> {
                 None => results.insert(name.clone(), tensor),
             };
         }
-        let (ledger, dims, notes) = (outcome.ledger, bound.dims, bound.notes);
-        Ok(RunOutcome { results, seeds, arrived, ledger, token_ids, dims, notes })
+        let (ledger, totals, dims, notes) = (outcome.ledger, outcome.totals, bound.dims, bound.notes);
+        Ok(RunOutcome { results, seeds, arrived, ledger, totals, token_ids, dims, notes })
     }
 
     fn plan(&mut self, key: &PlanKey) -> Result<Arc<Plan>, Error> {
@@ -202,6 +204,7 @@ impl RunOutcome {
             seeds: Vec::new(),
             arrived: BTreeMap::new(),
             ledger: Vec::new(),
+            totals: Vec::new(),
             token_ids: BTreeMap::new(),
             dims: Bindings::new(),
             notes: Vec::new(),

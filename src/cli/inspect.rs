@@ -183,8 +183,9 @@ fn statistics(graph: &Graph) -> Answer {
         of.iter().map(|(region, count)| (region.name(), *count)).collect()
     };
     let operations: BTreeMap<&str, _> = counts.iter().map(|(op, of)| (*op, by_name(of))).collect();
-    let json = json!({ "operations": operations, "nodes": by_name(&totals), "ledger_lines": graph.ledger.len() });
-    Answer { text: format!("{table}{} ledger lines\n", graph.ledger.len()), json }
+    let lines = graph.ledger.iter().filter(|line| !line.is_total()).count();
+    let json = json!({ "operations": operations, "nodes": by_name(&totals), "ledger_lines": lines });
+    Answer { text: format!("{table}{lines} ledger lines\n"), json }
 }
 
 fn composites_json(graph: &Graph) -> Vec<Json> {
@@ -192,7 +193,8 @@ fn composites_json(graph: &Graph) -> Vec<Json> {
 }
 
 fn ledger_json(graph: &Graph) -> Vec<Json> {
-    graph.ledger.iter().map(|line| json!({ "site": line.site, "rule": line.rule })).collect()
+    let lines = graph.ledger.iter().filter(|line| !line.is_total());
+    lines.map(|line| json!({ "site": line.site, "rule": line.rule })).collect()
 }
 
 fn rules(graph: &Graph) -> Answer {
@@ -201,7 +203,7 @@ fn rules(graph: &Graph) -> Answer {
         let _ = writeln!(text, "{} carrier={}", composite.rules, composite.carrier);
     }
     let mut table = Table::new(&[("site", Align::Left), ("rule", Align::Left), ("absorbs", Align::Left)]);
-    for line in &graph.ledger {
+    for line in graph.ledger.iter().filter(|line| !line.is_total()) {
         let kinds: std::collections::BTreeSet<&str> = line.absorbed.iter().map(|(kind, _)| kind.name()).collect();
         table.row([line.site.clone(), line.rule.clone(), kinds.into_iter().collect::<Vec<_>>().join(", ")]);
     }

@@ -262,7 +262,8 @@ pub enum Binary {
     Mul,
     /// `a / b`; integers truncate.
     Div,
-    /// `a / b`, and 0 where `b = 0`.
+    /// `a / b`, and 0 where that is no number or more than the type holds although `a` and `b` are numbers: where `b = 0`
+    /// or next to it.
     Ratio,
     /// `a · b`, and 0 where `b = 0`, whatever `a` is: a coefficient of zero carries no relevance (docs/rule-book.md
     /// section 2).

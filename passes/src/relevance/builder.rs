@@ -200,14 +200,14 @@ impl<'a> RelevanceBuilder<'a> {
 
     /// `R / S(z)` with `S(z) = z + ε·sg(z)` (docs/rule-book.md section 1); `R/z` with `R/0 = 0` for ε = 0.
     ///
-    /// The stabiliser's share `ε·sg(z)/S(z)·R` is booked as absorbed; for ε = 0 it is `R` where `z = 0`.
+    /// The stabiliser's share `ε·sg(z)/S(z)·R` is booked as absorbed; for ε = 0 it is `R` where the quotient is 0.
     pub fn quotient(&mut self, relevance: Value, z: Value, eps: f64, hint: &str) -> Built<Value> {
         if !(0.0..f64::INFINITY).contains(&eps) {
             return Err(Diagnostic::request(format!("ε is a number from 0 on, not {eps}")));
         }
         if eps == 0.0 {
             let quotient = self.binary(Binary::Ratio, relevance, z, hint)?;
-            let lost = self.where_zero(z, relevance)?;
+            let lost = self.where_zero(quotient, relevance)?;
             self.absorb(Absorbed::Stabiliser, lost);
             return Ok(quotient);
         }

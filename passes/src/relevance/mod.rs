@@ -215,19 +215,55 @@ impl Walk<'_> {
         let prefix: String = self.parts.iter().map(|part| format!("{part}.")).collect();
         let mut b = RelevanceBuilder::new(graph, promises, self.nonnegative, &prefix);
         let mut arrivals: HashMap<Value, Vec<Arrival>> = HashMap::new();
+        let mut started = Vec::new();
         for &(output, g) in &seed.starts {
             b.begin(output, "seed");
             let arrival = self.start(&mut b, output, g)?;
+            started.push((output, arrival));
             arrivals.entry(output).or_default().push(arrival);
         }
         let mut relevance = HashMap::new();
+        let mut passed = HashSet::new();
         for step in steps.into_iter().rev() {
             let Some(arrival) = self.arrive(&mut b, step.output, &mut arrivals, &mut relevance)? else { continue };
+            passed.insert(step.output);
             self.apply(&mut b, step, arrival, &mut arrivals).map_err(Diagnostics::from)?;
         }
         self.results(&mut b, &mut arrivals, &mut relevance)?;
         self.book_dead_ends(&mut b, &mut arrivals)?;
+        // A tensor that is requested twice is inserted once.
+        let ends = self.wrt.iter().copied().filter(|&value| passed.insert(value));
+        let ends: Vec<(Value, Arrival)> =
+            ends.filter_map(|value| Some((value, relevance.get(&value).copied()?))).collect();
+        self.close(&mut b, &started, &ends)?;
         Ok(applications)
+    }
+
+    /// Writes the line that closes the others: what started, and what arrived at requested tensors and was passed on by
+    /// no rule.
+    fn close(
+        &self,
+        b: &mut RelevanceBuilder,
+        started: &[(Value, Arrival)],
+        ends: &[(Value, Arrival)],
+    ) -> Result<(), Diagnostics> {
+        if !self.composite.ledger {
+            return Ok(());
+        }
+        let mut relevance_of = |arrivals: &[(Value, Arrival)]| {
+            let relevance = |(value, arrival): &(Value, Arrival)| match arrival.carrier {
+                Carrier::Relevance => Ok(arrival.value),
+                Carrier::Coefficient => {
+                    b.begin(*value, "result");
+                    self.to_relevance(b, *value, arrival.value)
+                }
+            };
+            arrivals.iter().map(relevance).collect::<Built<Vec<Value>>>()
+        };
+        let (input, output) = (relevance_of(started)?, relevance_of(ends)?);
+        let (site, rule, absorbed) = ("total".to_string(), LedgerLine::TOTAL.to_string(), Vec::new());
+        self.write_ledger(b, LedgerLine { site, rule, input, output, absorbed });
+        Ok(())
     }
 
     /// The rules for all nodes between the explained outputs and the requested tensors, in forward order.
