@@ -102,8 +102,12 @@ impl<'a> Audit<'a> {
         for Total { sums, error } in &self.totals {
             row(&sums.name, "", [sums.started, sums.arrived], &sums.absorbed, *error);
         }
-        let absorbed: Vec<String> = self.absorbed.iter().map(|(kind, sum)| format!("{kind} {}", number(*sum))).collect();
-        format!("{table}absorbed in all: {}\n", if absorbed.is_empty() { "nothing".into() } else { absorbed.join(", ") })
+        let absorbed: Vec<String> =
+            self.absorbed.iter().map(|(kind, sum)| format!("{kind} {}", number(*sum))).collect();
+        format!(
+            "{table}absorbed in all: {}\n",
+            if absorbed.is_empty() { "nothing".into() } else { absorbed.join(", ") }
+        )
     }
 
     pub(super) fn json(&self) -> Value {
@@ -131,10 +135,12 @@ fn by_name(absorbed: &BTreeMap<Absorbed, f64>) -> BTreeMap<&'static str, f64> {
     absorbed.iter().map(|(kind, sum)| (kind.name(), *sum)).collect()
 }
 
+/// Relevance that is next to the smallest number of single precision has lost digits: below this it counts as none.
+const NOTHING: f64 = 1e-30;
+
 /// What is left of `loss` when `absorbed` is taken off, as a share of `scale`.
 fn error_of(loss: f64, absorbed: &BTreeMap<Absorbed, f64>, scale: f64) -> f64 {
-    let open = (loss - absorbed.values().sum::<f64>()).abs();
-    if open == 0.0 { 0.0 } else { open / scale }
+    (loss - absorbed.values().sum::<f64>()).abs() / (scale + NOTHING)
 }
 
 impl Total<'_> {

@@ -88,7 +88,7 @@ fn totals_are_accounted_for() {
 fn totals_of_several_are_told_apart() {
     for seed in 0..10 {
         let network = network(Kind::Any, seed);
-        let mut explanation = Explanation::of(Composite::named("epsilon").unwrap(), &["flat", "x", "x"]);
+        let mut explanation = Explanation::of(Composite::named("epsilon").unwrap(), &["flat", "x"]);
         explanation.composites.extend(["gradient", "attnlrp"].map(|name| Composite::named(name).unwrap()));
         explanation.targets = vec!["y[:,0]".into(), "y[:,2]-y[:,1]".into()];
         let graph = explain(&network.body, &explanation);
@@ -96,10 +96,8 @@ fn totals_of_several_are_told_apart() {
         let names: Vec<&str> = outcome.totals.iter().map(|total| total.name.as_str()).collect();
         assert_eq!(names, ["epsilon.t0 total", "epsilon.t1 total", "attnlrp.t0 total", "attnlrp.t1 total"]);
         let y = &outcome.results["output/y"];
-        let seeds: [f64; 2] = [
-            y.rows().into_iter().map(|row| row[0]).sum(),
-            y.rows().into_iter().map(|row| row[2] - row[1]).sum(),
-        ];
+        let seeds: [f64; 2] =
+            [y.rows().into_iter().map(|row| row[0]).sum(), y.rows().into_iter().map(|row| row[2] - row[1]).sum()];
         for (place, total) in outcome.totals.iter().enumerate() {
             let (composite, target) = (["epsilon", "attnlrp"][place / 2], place % 2);
             let arrived = outcome.results[&format!("{composite}/t{target}/relevance/x")].sum();

@@ -27,6 +27,7 @@ mod normalize;
 mod numbers;
 mod numerics;
 mod operations;
+mod peers;
 mod products;
 mod seeds;
 mod transformers;

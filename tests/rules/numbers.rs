@@ -70,7 +70,9 @@ impl Random {
                 let value = (self.below(17) as f64 - 8.0) / 8.0;
                 if value == 0.0 && self.one_in(2) { -0.0 } else { value }
             }
-            Style::Hard if self.one_in(6) => f64::from(self.pick(&[1e-40f32, -3e-42, f32::from_bits(1), 3e-21, -7e-20])),
+            Style::Hard if self.one_in(6) => {
+                f64::from(self.pick(&[1e-40f32, -3e-42, f32::from_bits(1), 3e-21, -7e-20]))
+            }
             Style::Hard => {
                 let style = self.style();
                 self.value(style)

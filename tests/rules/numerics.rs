@@ -32,33 +32,27 @@ fn an_overflow_of_the_forward_is_named() {
          %c = tanh %b : f32[1, 2] from \"/tanh\"\n\
          %d = sub %b, %c : f32[1, 2] from \"/difference\"\n\
          %y = dot %d, @w {contract=1x0} : f32[1, 2] from \"/head\"\nresult \"output/y\" = %y\n";
-    let tensors =
-        Tensors::from([("x".to_string(), array(&[1, 2], &[1.0, 2.0])), ("w".into(), array(&[2, 2], &[1.0, 0.5, 0.25, 0.0]))]);
+    let tensors = Tensors::from([
+        ("x".to_string(), array(&[1, 2], &[1.0, 2.0])),
+        ("w".into(), array(&[2, 2], &[1.0, 0.5, 0.25, 0.0])),
+    ]);
     for composite in ["epsilon", "attnlrp", "gradient"] {
         assert_eq!(blamed(body, composite, &tensors), ("infinity", "/square".into()), "{composite}");
     }
 }
 
-/// The forward is harmless; relevance is divided by what is next to zero and overflows below it.
+/// The forward is harmless; the gradient overflows below it.
 #[test]
 fn an_overflow_of_relevance_is_named() {
     let body = "input %x : f32[1, 2]\nweight @v : f32[2, 2]\nweight @w : f32[2, 1]\nforward\n\
          %h = dot %x, @v {contract=1x0} : f32[1, 2] from \"/below\"\n\
          %y = dot %h, @w {contract=1x0} : f32[1, 1] from \"/head\"\nresult \"output/y\" = %y\n";
     let tensors = Tensors::from([
-        ("x".to_string(), array(&[1, 2], &[1.0, 1.0])),
-        // Two contributions that cancel but for their last digits.
-        ("v".into(), array(&[2, 2], &[1.0, 1e20, -1.0 + f64::from(f32::EPSILON), 1e20])),
-        ("w".into(), array(&[2, 1], &[1e30, 1e8])),
-    ]);
-    assert_eq!(blamed(body, "input-x-gradient", &Tensors::from([
-        ("v".to_string(), array(&[2, 2], &[1e20, 0.0, 0.0, 1.0])),
+        ("x".to_string(), array(&[1, 2], &[1e-20, 1.0])),
+        ("v".into(), array(&[2, 2], &[1e20, 0.0, 0.0, 1.0])),
         ("w".into(), array(&[2, 1], &[1e20, 1.0])),
-        ("x".into(), array(&[1, 2], &[1e-20, 1.0])),
-    ])).1, "/below");
-    let graph = explain(body, &Explanation::of(Composite::named("lrp-0").unwrap(), &["x"]));
-    let outcome = run(&graph, &tensors, Precision::F64);
-    outcome.totals.iter().for_each(|total| assert_total_closes(total, 1e-12, body));
+    ]);
+    assert_eq!(blamed(body, "input-x-gradient", &tensors), ("infinity", "/below".into()));
 }
 
 /// What `where` takes out of the way may be whatever it is.

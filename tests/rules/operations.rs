@@ -9,17 +9,8 @@ use crate::numbers::{Random, Style};
 
 /// The classes that [`operation`] knows. Softmax and its logarithm are rules' by name; nothing flows through opaque ones,
 /// and no model that is imported has the others.
-pub const CLASSES: [&str; 9] = [
-    "linear",
-    "bilinear",
-    "additive",
-    "elementwise",
-    "movement",
-    "select",
-    "normalize",
-    "softmax",
-    "log_softmax",
-];
+pub const CLASSES: [&str; 9] =
+    ["linear", "bilinear", "additive", "elementwise", "movement", "select", "normalize", "softmax", "log_softmax"];
 
 /// Both.
 pub const CARRIERS: [Carrier; 2] = [Carrier::Relevance, Carrier::Coefficient];
@@ -35,13 +26,8 @@ struct Draft<'r> {
 
 /// A random operation of `class`, under a rule.
 pub fn operation(class: &str, random: &mut Random, rule: &'static str, with: &str) -> Site {
-    let mut draft = Draft {
-        random,
-        header: String::new(),
-        before: String::new(),
-        explained: Vec::new(),
-        tensors: Tensors::new(),
-    };
+    let mut draft =
+        Draft { random, header: String::new(), before: String::new(), explained: Vec::new(), tensors: Tensors::new() };
     let (op, shape) = match class {
         "linear" => draft.linear(),
         "bilinear" => draft.bilinear(),
@@ -150,7 +136,7 @@ impl Draft<'_> {
         let shape = self.shape();
         let (batch, rows, columns) = (shape[0], shape[1], shape[2]);
         let inner = self.random.within(1, 6);
-        match self.random.below(6) {
+        match self.random.below(7) {
             0 => {
                 let (a, b) = (self.input("a", &[batch, rows, inner]), self.input("b", &[batch, inner, columns]));
                 (format!("dot {a}, {b} {{batch=0x0, contract=2x1}}"), shape)
@@ -161,12 +147,13 @@ impl Draft<'_> {
             }
             2 => {
                 let (a, b) = (self.input("a", &[batch, rows, inner]), self.input("b", &[batch, inner, columns]));
-                self.before += &format!("%s = softmax {a} {{axis=2}} : f32[{batch}, {rows}, {inner}] from \"/softmax\"\n");
+                self.before +=
+                    &format!("%s = softmax {a} {{axis=2}} : f32[{batch}, {rows}, {inner}] from \"/softmax\"\n");
                 (format!("dot %s, {b} {{batch=0x0, contract=2x1}}"), shape)
             }
-            3 => {
+            3 | 5 => {
                 let (a, b) = (self.input("a", &shape), self.input("b", &shape));
-                let function = self.random.pick(&["sigmoid", "relu", "gelu"]);
+                let function = self.random.pick(&["sigmoid", "sigmoid", "relu", "gelu"]);
                 self.before += &format!("%s = {function} {a} : f32{shape:?} from \"/gate\"\n");
                 (format!("mul %s, {b}"), shape)
             }
@@ -242,7 +229,10 @@ impl Draft<'_> {
             0 => (format!("reshape {x}"), vec![a * b, c]),
             1 => (format!("transpose {x} {{perm=[2, 0, 1]}}"), vec![c, a, b]),
             2 => (format!("slice {x} {{start=[0, {}, 0]}}", b - 1), vec![a, 1, c]),
-            3 => (format!("pad {x} {{before=[0, 1, 2], value={}}}", self.random.pick(&["0", "0.5"])), vec![a, b + 2, c + 3]),
+            3 => (
+                format!("pad {x} {{before=[0, 1, 2], value={}}}", self.random.pick(&["0", "0.5"])),
+                vec![a, b + 2, c + 3],
+            ),
             4 => (format!("concat {x}, {} {{axis=1}}", self.weight("c", &shape)), vec![a, 2 * b, c]),
             5 => (format!("broadcast {x}"), vec![3, a, b, c]),
             _ => {
@@ -288,10 +278,8 @@ impl Draft<'_> {
         let (channels, length) = (2 * self.random.within(1, 2), self.random.within(1, 5));
         let shape = vec![2, channels, length];
         let x = self.input("x", &shape);
-        let size = if self.random.one_in(2) { channels } else { length };
-        let by_channel = size == channels && self.random.one_in(2);
-        let (w, b) = (self.weight("w", &[if by_channel { channels } else { length }]), ());
-        let () = b;
+        let by_channel = self.random.one_in(2);
+        let w = self.weight("w", &[if by_channel { channels } else { length }]);
         match (by_channel, self.random.one_in(3)) {
             (true, _) => {
                 let bias = self.weight("b", &[channels]);
@@ -313,8 +301,8 @@ impl Draft<'_> {
         let x = match self.random.below(if op == "softmax" { 3 } else { 2 }) {
             0 => x,
             1 => {
-                self.before += &format!("%scores = scale {x} {{by=30}} : f32{shape:?} from \"/scale\"\n");
-                "%scores".to_string()
+                self.before += &format!("%logits = scale {x} {{by=30}} : f32{shape:?} from \"/scale\"\n");
+                "%logits".to_string()
             }
             _ => {
                 let low = self.random.pick(&[f64::NEG_INFINITY, f64::from(f32::MIN), -1e9]);
@@ -326,8 +314,8 @@ impl Draft<'_> {
                     mask.index_axis_mut(ndarray::Axis(2), 0).fill(0.0);
                 }
                 let mask = self.given("mask", &shape, mask);
-                self.before += &format!("%scores = add {x}, {mask} : f32{shape:?} from \"/mask\"\n");
-                "%scores".to_string()
+                self.before += &format!("%logits = add {x}, {mask} : f32{shape:?} from \"/mask\"\n");
+                "%logits".to_string()
             }
         };
         (format!("{op} {x} {{axis=2}}"), shape)

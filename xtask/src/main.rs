@@ -4,21 +4,35 @@
 //! * `cargo run -p lrpc-xtask -- proto PATH/onnx.proto` writes `src/onnx/proto.rs` (the messages, by prost) and
 //!   `src/onnx/schema.rs` (the same messages as a table, for the scan that bounds a file before it is decoded).
 //!   `onnx.proto` is part of the Python package `onnx`.
+//! * `cargo run -p lrpc-xtask -- agreement FOLDER` writes the table of `docs/agreement.md` from the cases in the folder.
+//! * `cargo run -p lrpc-xtask -- ledger FOLDER…` prints how well the ledger closes on the models in these folders, under
+//!   every composite that keeps one; it fails where one does not.
 //! * `cargo run -p lrpc-xtask -- promises FOLDER…` writes `docs/promises.md` from the models in these folders.
 
+mod agreement;
+mod ledger;
+mod models;
 mod promises;
 mod proto;
 
 use std::path::Path;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo run -p lrpc-xtask -- proto PATH/onnx.proto | promises FOLDER…";
+const USAGE: &str =
+    "usage: cargo run -p lrpc-xtask -- proto PATH/onnx.proto | agreement FOLDER | ledger FOLDER… | promises FOLDER…";
 
 #[allow(clippy::print_stderr, reason = "the one place where this command speaks")]
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["proto", path] => proto::generate(Path::new(path), &repository_root().join("src/onnx")),
+        ["agreement", folder] => {
+            agreement::generate(Path::new(folder), &repository_root().join("docs/agreement.md")).map_err(Into::into)
+        }
+        ["ledger", folders @ ..] if !folders.is_empty() => {
+            let folders: Vec<&Path> = folders.iter().map(Path::new).collect();
+            ledger::report(&folders).map_err(Into::into)
+        }
         ["promises", folders @ ..] if !folders.is_empty() => {
             let folders: Vec<&Path> = folders.iter().map(Path::new).collect();
             promises::generate(&folders, &repository_root().join("docs/promises.md")).map_err(Into::into)

@@ -103,11 +103,14 @@ impl Search<'_> {
             return Err(RunErrorKind::plan("a step that is not there").into());
         };
         let named = match &step.call {
-            KernelCall::Fused(graph) => self.inside(memory, step, graph, nan).map_err(|kind| at_step(self.plan, step, kind))?,
+            KernelCall::Fused(graph) => {
+                self.inside(memory, step, graph, nan).map_err(|kind| at_step(self.plan, step, kind))?
+            }
             _ => None,
         };
         let value = |id: &BufferId| self.plan.buffer(*id).name.clone();
-        let value = named.as_ref().map_or_else(|| step.outputs.first().map(value).unwrap_or_default(), |named| named.0.clone());
+        let value =
+            named.as_ref().map_or_else(|| step.outputs.first().map(value).unwrap_or_default(), |named| named.0.clone());
         let error = at_step(self.plan, step, RunErrorKind::Numeric { what, value });
         Ok(RunError { step: named.map(|named| named.1).or(error.step), ..error })
     }

@@ -126,7 +126,8 @@ macro_rules! floats {
             fn ratio(self, other: $number) -> $number {
                 let quotient = self / other;
                 let overflows = !quotient.is_finite() && self.is_finite() && !<$number>::is_nan(other);
-                if overflows { 0.0 } else { quotient }
+                let denormal = other.abs() < <$number>::MIN_POSITIVE && self.is_finite();
+                if overflows || denormal { 0.0 } else { quotient }
             }
             #[inline(always)]
             fn pow(self, other: $number) -> $number { Real::powf(self, other) }

@@ -124,7 +124,8 @@ fn masked(b: &mut RelevanceBuilder, site: &Site) -> Built<Option<Value>> {
 }
 
 fn copied(graph: &Graph, value: Value) -> Option<Value> {
-    matches!(graph.node(value.node).op, Op::Movement(Movement::Broadcast { .. })).then(|| graph.operand(value.node, 0))?
+    matches!(graph.node(value.node).op, Op::Movement(Movement::Broadcast { .. }))
+        .then(|| graph.operand(value.node, 0))?
 }
 
 fn is_copy_of_a_constant(graph: &Graph, value: Value) -> bool {
