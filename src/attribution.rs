@@ -63,7 +63,7 @@ pub fn groups(graph: &Graph, outcome: &RunOutcome, options: &TokenOptions) -> Re
     for (prefix, mut blocks) in found {
         blocks.sort_by_key(|(place, _)| *place);
         let blocks: Vec<Samples> = blocks.into_iter().map(|(_, samples)| samples).collect();
-        groups.extend(by_sample(&label_of(&prefix, &options.targets), blocks));
+        groups.extend(by_sample(&label_of(&prefix, &options.targets, &graph.conditions), blocks));
     }
     limit(&groups)?;
     Ok(groups)
@@ -118,13 +118,29 @@ fn prefix_of(result: &str) -> String {
     prefix.unwrap_or_default().to_string()
 }
 
-/// `epsilon, logits[0, 8]` for `epsilon/t0`, where the targets are known.
-fn label_of(prefix: &str, targets: &[String]) -> String {
-    let name = |part: &str| {
-        let number = part.strip_prefix('t').and_then(|number| number.parse::<usize>().ok());
-        number.and_then(|number| targets.get(number)).cloned().unwrap_or_else(|| part.to_string())
+/// `epsilon, logits[0, 8], h:unit=3` for `epsilon/t0/c0`, where the targets are known; a condition alone has no prefix.
+fn label_of(prefix: &str, targets: &[String], conditions: &[String]) -> String {
+    let numbered = |part: &str, letter: char, texts: &[String]| {
+        let number = part.strip_prefix(letter).and_then(|number| number.parse::<usize>().ok());
+        number.and_then(|number| texts.get(number)).cloned()
     };
-    prefix.split('/').filter(|part| !part.is_empty()).map(name).collect::<Vec<_>>().join(", ")
+    let name = |part: &str| numbered(part, 't', targets).or_else(|| numbered(part, 'c', conditions));
+    let parts = prefix.split('/').filter(|part| !part.is_empty());
+    let mut label: Vec<String> = parts.map(|part| name(part).unwrap_or_else(|| part.to_string())).collect();
+    if let [condition] = conditions {
+        label.push(condition.clone());
+    }
+    label.join(", ")
+}
+
+/// The relevance results of a run of `graph` that count as the end of its way: those of inputs and embeddings, or all
+/// where there are none. What arrives at tensors before them is the same relevance once more.
+pub fn ends<'a>(graph: &Graph, outcome: &'a RunOutcome) -> Vec<&'a str> {
+    let inputs = graph.inputs().into_iter().chain(embeddings(graph).into_iter().map(|one| one.output));
+    let names: Vec<&str> = inputs.map(|value| graph.name(value)).collect();
+    let all = || outcome.arrived.keys().map(String::as_str);
+    let ends: Vec<&str> = all().filter(|result| names.iter().any(|name| is_relevance_of(result, name))).collect();
+    if ends.is_empty() { all().collect() } else { ends }
 }
 
 fn by_sample(label: &str, tensors: Vec<Samples>) -> Vec<Group> {
@@ -249,7 +265,10 @@ mod tests {
     #[test]
     fn results_are_named_by_composite_and_target() {
         let targets = ["logits[0, 1]".to_string(), "logits[0, 0]".to_string()];
-        let label = |result: &str| label_of(&prefix_of(result), &targets);
+        let conditions = ["h:unit=3".to_string(), "none".to_string()];
+        let label = |result: &str| label_of(&prefix_of(result), &targets, &conditions);
+        assert_eq!(label("t0/c1/relevance/words"), "logits[0, 1], none");
+        assert_eq!(label_of("", &targets, &conditions[..1]), "h:unit=3");
         assert_eq!(label("relevance/words"), "");
         assert_eq!(label("epsilon/t1/relevance/a/b"), "epsilon, logits[0, 0]");
         assert_eq!(label("t9/relevance/words"), "t9");

@@ -3,19 +3,23 @@
 use std::path::{Component, Path, PathBuf};
 
 use lrpc_ir::{Diagnostic, Diagnostics, Graph, Value, text};
-use lrpc_passes::compile::{self, Report};
+use lrpc_passes::compile::{self, Report, default_tensors};
 use lrpc_passes::manager::PassDef;
-use lrpc_passes::names::matches;
 use lrpc_passes::relevance::composite::Composite;
+use lrpc_passes::relevance::condition::Condition;
 use lrpc_passes::relevance::site::Carrier;
 
 use crate::data::{DataError, write_atomically};
 use crate::error::Error;
 use crate::graph_file::looks_like_graph;
+use crate::names;
 use crate::onnx::{self, ImportError, ImportOptions, Imported, Limits, ModelFile};
 
 /// The largest composite file that is read, in bytes.
 const MAX_COMPOSITE_BYTES: u64 = 1 << 20;
+
+/// The name of all inputs and embeddings under `--wrt`.
+const DEFAULT_TENSORS: &str = "default";
 
 /// What to compile, in the words of the command line.
 #[derive(Debug, Clone, Default)]
@@ -25,8 +29,11 @@ pub struct CompileOptions {
     pub rules: Vec<String>,
     /// Targets, such as `logits[:, 8]`; empty means the largest element of each row.
     pub targets: Vec<String>,
-    /// ONNX names of the tensors to explain, or patterns with `*` and `?`; empty means inputs and embeddings.
+    /// The tensors and weights to explain, in the words of [`names`], or `default` for inputs and embeddings, which is also
+    /// what nothing means.
     pub wrt: Vec<String>,
+    /// Conditions, such as `features.28:channel=12`, each with results of its own.
+    pub conditions: Vec<String>,
     /// A carrier that replaces the composites'.
     pub carrier: Option<Carrier>,
     /// Whether every model output is a result although a target names one.
@@ -69,17 +76,22 @@ pub fn compile_observed(
 ) -> Result<Compiled, Error> {
     let composites = composites(&options.rules)?;
     let imported = import_model(path, &options.limits)?;
-    let wrt = requested_tensors(&imported, &options.wrt)?;
+    let Requested { wrt, parts, weights, conditions } = Requested::of(&imported, &options.wrt, &options.conditions)?;
     let Imported { mut graph, file, .. } = imported;
+    let values = |named: &[(String, Value)]| named.iter().map(|(_, value)| *value).collect();
     let request = compile::Options {
         composites,
         targets: options.targets.clone(),
-        wrt: wrt.iter().map(|(_, value)| *value).collect(),
+        wrt: values(&wrt),
+        parts: values(&parts),
+        weights: values(&weights),
+        conditions,
         carrier: options.carrier,
         unit_seed: options.unit_seed,
         all_outputs: options.all_outputs,
         verify: options.verify,
     };
+    let wrt: Vec<(String, Value)> = [wrt, parts].concat();
     let own_names: Vec<String> = wrt.iter().map(|(_, value)| graph.name(*value).to_string()).collect();
     let report = compile::compile(&mut graph, &request, observe)?;
     for ((asked, _), own) in wrt.iter().zip(&own_names) {
@@ -135,57 +147,83 @@ fn composite(text: &str) -> Result<Composite, Diagnostics> {
     Composite::from_toml(&toml).map_err(|findings| Diagnostics(findings.0.into_iter().map(named).collect()))
 }
 
-/// What `--wrt` names: the asked name and the value, each value once.
-fn requested_tensors(imported: &Imported, wrt: &[String]) -> Result<Vec<(String, Value)>, Diagnostics> {
-    let mut found: Vec<(String, Value)> = Vec::new();
-    let mut missing = Vec::new();
-    for pattern in wrt {
-        let is_pattern = !imported.values.contains_key(pattern) && pattern.contains(['*', '?']);
-        let fits = |name: &str, value: Value| match is_pattern {
-            true => matches(pattern, name) && is_activation(&imported.graph, value),
-            false => name == pattern,
-        };
-        let mut is_known = false;
-        let named = imported.values.iter().filter(|(name, value)| fits(name, **value));
-        for (name, &value) in named {
-            is_known = true;
-            if !imported.graph.ty(value).dtype.is_float() {
-                let ty = imported.graph.ty(value);
-                missing.push(Diagnostic::request(format!("--wrt {pattern}: `{name}` is {ty}, not floating-point")));
-            } else if !is_activation(&imported.graph, value) {
-                missing.push(Diagnostic::request(format!("--wrt {pattern}: `{name}` is a constant of the model")));
-            } else if !found.iter().any(|(_, other)| *other == value) {
-                found.push((name.clone(), value));
+/// What `--wrt` and `--condition` ask for.
+#[derive(Default)]
+struct Requested {
+    /// Tensors that are named, each with the name that it was asked for by.
+    wrt: Vec<(String, Value)>,
+    /// Tensors that patterns find.
+    parts: Vec<(String, Value)>,
+    weights: Vec<(String, Value)>,
+    conditions: Vec<Condition>,
+}
+
+impl Requested {
+    fn of(imported: &Imported, wrt: &[String], conditions: &[String]) -> Result<Requested, Diagnostics> {
+        let mut requested = Requested::default();
+        let mut findings = Vec::new();
+        for name in wrt {
+            findings.extend(requested.add(imported, name).err().into_iter().flatten());
+        }
+        for text in conditions {
+            let condition = Condition::parse(text, &mut |name| one_tensor(imported, name));
+            match condition {
+                Ok(condition) => requested.conditions.push(condition),
+                Err(finding) => findings.push(finding),
             }
         }
-        if !is_known {
-            missing.push(unknown_tensor(imported, pattern));
+        if findings.is_empty() { Ok(requested) } else { Err(Diagnostics(findings)) }
+    }
+
+    /// What one `--wrt` names.
+    fn add(&mut self, imported: &Imported, name: &str) -> Result<(), Vec<Diagnostic>> {
+        let graph = &imported.graph;
+        if name == DEFAULT_TENSORS && !imported.values.contains_key(name) {
+            let tensors = default_tensors(graph).map_err(|finding| vec![finding])?;
+            tensors.into_iter().for_each(|value| add_once(&mut self.wrt, graph.name(value), value));
+            return Ok(());
+        }
+        let found = names::find(imported, "--wrt", name).map_err(|finding| vec![finding])?;
+        let mut findings = Vec::new();
+        for (tensor, value) in found.tensors {
+            let ty = graph.ty(value);
+            if found.by_pattern {
+                add_once(&mut self.parts, &tensor, value);
+            } else if names::is_activation(graph, value) {
+                add_once(&mut self.wrt, &tensor, value);
+            } else if names::is_weight(graph, value) {
+                add_once(&mut self.weights, &tensor, value);
+            } else if !ty.dtype.is_float() {
+                findings.push(Diagnostic::request(format!("--wrt {name}: `{tensor}` is {ty}, not floating-point")));
+            } else {
+                let message = format!("--wrt {name}: `{tensor}` is a constant of the model and no weight");
+                findings.push(Diagnostic::request(message));
+            }
+        }
+        if findings.is_empty() { Ok(()) } else { Err(findings) }
+    }
+}
+
+fn add_once(list: &mut Vec<(String, Value)>, name: &str, value: Value) {
+    if !list.iter().any(|(_, other)| *other == value) {
+        list.push((name.to_string(), value));
+    }
+}
+
+/// The tensor that a condition names.
+fn one_tensor(imported: &Imported, name: &str) -> Result<Value, Diagnostic> {
+    let found = names::find(imported, "tensor", name)?;
+    match found.tensors.as_slice() {
+        [(tensor, value)] if !names::is_activation(&imported.graph, *value) => {
+            Err(Diagnostic::request(format!("`{tensor}` is no floating-point tensor that the model computes")))
+        }
+        [(_, value)] => Ok(*value),
+        several => {
+            let tensors: Vec<&str> = several.iter().map(|(tensor, _)| tensor.as_str()).collect();
+            Err(Diagnostic::request(format!("`{name}` names several tensors"))
+                .help(format!("name one of them: {}", tensors.join(", "))))
         }
     }
-    if missing.is_empty() { Ok(found) } else { Err(Diagnostics(missing)) }
-}
-
-/// Whether `value` is computed from something, or given: no weight and no literal.
-fn is_activation(graph: &Graph, value: Value) -> bool {
-    use lrpc_ir::ops::{Op, Source};
-    let source = matches!(&graph.node(value.node).op, Op::Source(source) if !matches!(source, Source::Input(_)));
-    !source && graph.ty(value).dtype.is_float()
-}
-
-fn unknown_tensor(imported: &Imported, pattern: &str) -> Diagnostic {
-    let message = format!("--wrt {pattern}: the model computes no tensor of that name");
-    let last = pattern.rsplit(['/', '.']).find(|part| !part.is_empty()).unwrap_or(pattern).to_lowercase();
-    let activations = || imported.values.iter().filter(|(_, value)| is_activation(&imported.graph, **value));
-    let alike: Vec<&str> = activations()
-        .map(|(name, _)| name.as_str())
-        .filter(|name| name.to_lowercase().contains(&last))
-        .take(5)
-        .collect();
-    if alike.is_empty() {
-        let some: Vec<&str> = activations().map(|(name, _)| name.as_str()).take(5).collect();
-        return Diagnostic::request(message).help(format!("some that it computes: {}", some.join(", ")));
-    }
-    Diagnostic::request(message).help(format!("similar names: {}", alike.join(", ")))
 }
 
 /// A tensor asked for by another of its ONNX names is returned under that name, and has it in the graph.
@@ -197,11 +235,12 @@ fn rename_results(graph: &mut Graph, own: &str, asked: &str) {
         graph.rename(value, asked);
     }
     let (own, asked) = (format!("relevance/{own}"), format!("relevance/{asked}"));
-    for result in &mut graph.results {
-        if let Some(prefix) = result.name.strip_suffix(&own)
+    let summed = graph.repeats.iter_mut().flat_map(|repeat| &mut repeat.results);
+    for name in graph.results.iter_mut().map(|result| &mut result.name).chain(summed) {
+        if let Some(prefix) = name.strip_suffix(&own)
             && (prefix.is_empty() || prefix.ends_with('/'))
         {
-            result.name = format!("{prefix}{asked}");
+            *name = format!("{prefix}{asked}");
         }
     }
 }

@@ -211,6 +211,8 @@ impl Binder<'_> {
         let indices = match index.indices.as_slice() {
             [one] => vec![*one; rows],
             many if many.len() == rows => many.to_vec(),
+            // Several places of a condition, the same for all samples.
+            many if shape.len() == 2 && shape.last() == Some(&many.len()) => many.repeat(rows / many.len().max(1)),
             many => {
                 let message = format!("--index {name}: {} indices for {rows} rows", many.len());
                 return Err(Diagnostic::new(message).help(one_per_row()));
@@ -243,9 +245,11 @@ fn one_per_row() -> String {
     "an index input takes one index for each row, flat over the explained axes".into()
 }
 
-/// Whether `input` holds the indices of a seed: an integer input with a default, which the model's own never have.
+/// Whether `input` holds the indices of a seed: an integer input with a default, which the model's own never have, and
+/// no step of a run that is repeated.
 pub fn is_seed_index(graph: &Graph, input: Value) -> bool {
-    graph.ty(input).dtype == DType::I64 && graph.operand(input.node, 0).is_some()
+    let is_step = graph.repeats.iter().any(|repeat| repeat.step == graph.name(input));
+    graph.ty(input).dtype == DType::I64 && graph.operand(input.node, 0).is_some() && !is_step
 }
 
 #[cfg(test)]

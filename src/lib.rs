@@ -1,7 +1,7 @@
 //! `lrpc`: from any ONNX model to a relevance graph, and from a relevance graph to numbers.
 //!
 //! # Reading order
-//! [`compile`] goes from a model to its relevance graph, [`graph_file`] reads a graph and finds its model again,
+//! [`compile`] goes from a model to its relevance graph, with tensors found by [`names`], [`graph_file`] reads a graph and finds its model again,
 //! [`session`] runs it on inputs that [`inputs`] has checked, [`manifest`] says where a result comes from. [`reduce`]
 //! makes one number for each token of it, [`attribution`] a picture of that, with names from [`tokens`]. [`onnx`] is
 //! the front end, [`data`] and [`render`] are files and pictures, [`error`] what can go wrong, and [`cli`] the program.
@@ -21,9 +21,12 @@ pub mod graph_file;
 pub mod inputs;
 pub mod machine;
 pub mod manifest;
+pub mod names;
 pub mod onnx;
 pub mod reduce;
 pub mod render;
+mod repeat;
+mod runner;
 pub mod session;
 pub mod tokens;
 

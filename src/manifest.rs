@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::data::Tensor;
 use crate::graph_file::sha256;
+use crate::inputs::SeedIndex;
 use crate::onnx::ModelFile;
 use crate::reduce::Reduce;
 use crate::session::{RunOutcome, SeedTotal};
@@ -30,6 +31,8 @@ pub struct Provenance<'a> {
     pub device: &'a str,
     /// What was reduced before it was written.
     pub reduce: Reduce,
+    /// The indices that were given in place of the compiled ones.
+    pub indices: &'a [SeedIndex],
 }
 
 /// The manifest as JSON. Equal runs give equal manifests: it holds no time and no path.
@@ -62,7 +65,19 @@ pub fn manifest(from: &Provenance<'_>, outcome: &RunOutcome) -> Value {
         entries.insert("absorbed".into(), json!(absorbed_totals(&outcome.ledger)));
         entries.insert("ledger_lines".into(), json!(outcome.ledger.len()));
     }
-    let reduced = [("tokens", from.reduce.tokens), ("channels", from.reduce.channels)];
+    if !from.graph.conditions.is_empty()
+        && let Some(entries) = value.as_object_mut()
+    {
+        entries.insert("conditions".into(), json!(from.graph.conditions));
+    }
+    let given: BTreeMap<&str, &[i64]> =
+        from.indices.iter().map(|index| (index.name.as_deref().unwrap_or("target"), &index.indices[..])).collect();
+    if !given.is_empty()
+        && let Some(entries) = value.as_object_mut()
+    {
+        entries.insert("index".into(), json!(given));
+    }
+    let reduced = [("tokens", from.reduce.tokens), ("channels", from.reduce.channels), ("places", from.reduce.places)];
     let reduced: BTreeMap<&str, &str> =
         reduced.into_iter().filter_map(|(axis, reduction)| Some((axis, reduction?.name()))).collect();
     if !reduced.is_empty()

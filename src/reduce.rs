@@ -39,6 +39,8 @@ pub struct Reduce {
     pub tokens: Option<Reduction>,
     /// Relevance of an image, over its channels.
     pub channels: Option<Reduction>,
+    /// Relevance of other tensors `[N, C, …]`, over all axes behind the channels.
+    pub places: Option<Reduction>,
 }
 
 impl Reduce {
@@ -63,6 +65,19 @@ impl Reduce {
                 Some(reduce_axes(tensor, axis..axis + 1, reduction))
             };
             apply_to(results, "channels", "the relevance of an image", &mut reduce)?;
+        }
+        if let Some(reduction) = self.places {
+            let images = image_inputs(graph, None, None).into_iter().map(|image| image.name);
+            let embeddings = embeddings(graph).into_iter().map(|one| graph.name(one.output).to_string());
+            let others: Vec<String> = images.chain(embeddings).collect();
+            let weights = graph.weights();
+            let mut reduce = |name: &str, tensor: &Tensor| {
+                let (_, inner) = name.rsplit_once("relevance/").filter(|_| !name.starts_with("output/"))?;
+                let apart = weights.contains_key(inner) || others.iter().any(|other| is_relevance_of(name, other));
+                let rank = tensor.shape().len();
+                (!apart && rank > 2).then(|| reduce_axes(tensor, 2..rank, reduction))
+            };
+            apply_to(results, "places", "the relevance of an intermediate tensor [N, C, …]", &mut reduce)?;
         }
         Ok(())
     }
@@ -177,10 +192,10 @@ mod tests {
         )
         .unwrap();
         let mut results = BTreeMap::from([("relevance/e".to_string(), tensor(&[2, 1, 2, 3], &[1.; 12]))]);
-        let reduce = Reduce { tokens: Some(Reduction::Sum), channels: None };
+        let reduce = Reduce { tokens: Some(Reduction::Sum), ..Reduce::default() };
         reduce.apply(&graph, &mut results).unwrap();
         assert_eq!(results["relevance/e"], tensor(&[1, 2], &[6.; 2]));
-        let channels = Reduce { tokens: None, channels: Some(Reduction::Abs) };
+        let channels = Reduce { channels: Some(Reduction::Abs), ..Reduce::default() };
         assert!(channels.apply(&graph, &mut results).unwrap_err().message.contains("--reduce channels"));
     }
 }

@@ -1,14 +1,13 @@
 //! Running a relevance graph: inputs are bound, a plan is made or found again, and the executor runs it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use lrpc_ir::graph::{GraphResult, Region};
 use lrpc_ir::ops::{Binary, Elementwise, Op};
-use lrpc_ir::plan::{Plan, Precision};
+use lrpc_ir::plan::Precision;
 use lrpc_ir::{Bindings, Graph, NodeId};
-use lrpc_kernels::{CheckFinite, Executor, LedgerSums, LedgerTotal, Options, Progress};
-use lrpc_passes::bind::{self, Request, Strategy, Wanted};
+use lrpc_kernels::{LedgerSums, LedgerTotal, Progress};
+use lrpc_passes::bind::{Strategy, Wanted};
 use lrpc_passes::embedding::embeddings;
 
 use crate::convert::to_data;
@@ -16,11 +15,16 @@ use crate::data;
 use crate::error::Error;
 use crate::graph_file::ModelWeights;
 use crate::inputs::{SeedIndex, bind_inputs};
+use crate::repeat::{Repeated, take_held, take_repeated};
+use crate::runner::Runner;
 
 /// Prefix of the results that are added to report what starts at the outputs.
 const SEED: &str = "seed/";
 /// Prefix of the results that are added to report what embeddings are indexed with.
 const TOKEN_IDS: &str = "token_ids/";
+
+/// The last part of the names of results that tell by how much a sum over steps is incomplete.
+const COMPLETENESS: &str = "completeness";
 
 /// How graphs are run.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +43,9 @@ pub struct RunOptions {
     pub threads: usize,
     /// The most bytes that arena, prepared memory and weights may take.
     pub memory_limit: Option<u64>,
+    /// How many steps of a repeated run are taken at once, where the graph allows it; by default as many as eight samples
+    /// make.
+    pub steps_at_once: Option<usize>,
 }
 
 /// What starts at an output.
@@ -61,6 +68,9 @@ pub struct RunOutcome {
     pub seeds: Vec<SeedTotal>,
     /// What arrived at each requested tensor: the sum of the result's elements.
     pub arrived: BTreeMap<String, f64>,
+    /// By how much relevance that should sum to a difference of outputs misses it, by name of the result that tells: the
+    /// farthest miss of a sample.
+    pub completeness: BTreeMap<String, f64>,
     /// The ledger; empty without audit.
     pub ledger: Vec<LedgerSums>,
     /// The ledger's totals, one for each composite and target; empty without audit.
@@ -73,40 +83,34 @@ pub struct RunOutcome {
     pub notes: Vec<String>,
 }
 
-/// The part of a request that plans differ by within a session.
-type PlanKey = (Bindings, BTreeSet<String>);
-
-/// The most plans that a session keeps. A plan holds no tensors, but a stream of samples may have any number of sizes.
-const MAX_PLANS: usize = 64;
-
 /// A graph that is run again and again. Plans are kept by sizes, so that the second run of a shape plans nothing; memory
 /// for tensors is there for one plan at a time.
 pub struct Session<'w> {
     graph: Graph,
-    weights: &'w ModelWeights,
-    options: RunOptions,
+    keep_f64: bool,
     seeds: Vec<(String, bool)>,
     relevance: BTreeSet<String>,
-    /// The one used last is the last.
-    plans: Vec<(PlanKey, Arc<Plan>)>,
-    planned: usize,
-    current: Option<(PlanKey, Executor<'w>)>,
+    /// The run that gives all results but those that are sums over steps.
+    runner: Runner<'w>,
+    repeated: Vec<Repeated<'w>>,
 }
 
 impl<'w> Session<'w> {
     /// A session over `graph`.
     pub fn new(graph: &Graph, weights: &'w ModelWeights, options: RunOptions) -> Session<'w> {
-        let mut graph = graph.clone();
+        let (whole, mut graph, mut options) = (graph.clone(), graph.clone(), options);
         let relevance = relevance_results(&graph);
+        let repeated = take_repeated(&mut graph, weights, &mut options);
         let seeds = add_seed_results(&mut graph);
-        let mut options = options;
         let has_ids = options.token_ids && add_token_ids(&mut graph);
         if let Wanted::Matching(patterns) = &mut options.wanted {
             patterns.push(format!("{SEED}*"));
             // A pattern that nothing fits is an error.
             patterns.extend(has_ids.then(|| format!("{TOKEN_IDS}*")));
         }
-        Session { graph, weights, options, seeds, relevance, plans: Vec::new(), planned: 0, current: None }
+        let keep_f64 = options.precision == Precision::F64;
+        let runner = Runner::new(graph, weights, options);
+        Session { graph: whole, keep_f64, seeds, relevance, runner, repeated }
     }
 
     /// Runs the graph on `inputs` by ONNX name. `dims` are sizes of symbols that no input tells; `progress` is called
@@ -119,25 +123,20 @@ impl<'w> Session<'w> {
         inputs: &BTreeMap<String, data::Tensor>,
         indices: &[SeedIndex],
         dims: &Bindings,
-        progress: Option<&mut (dyn FnMut(Progress<'_>) + Send)>,
+        mut progress: Option<&mut (dyn FnMut(Progress<'_>) + Send)>,
     ) -> Result<RunOutcome, Error> {
-        let keep_f64 = self.options.precision == Precision::F64;
-        let bound = bind_inputs(&self.graph, inputs, indices, dims, keep_f64)?;
-        let given: BTreeSet<String> = bound.tensors.keys().cloned().collect();
-        let key = (bound.dims.clone(), given);
-        if self.current.as_ref().is_none_or(|(current, _)| *current != key) {
-            // The old executor's memory goes before the new one's is taken.
-            self.current = None;
-            let plan = self.plan(&key)?;
-            let options = Options {
-                threads: self.options.threads,
-                memory_limit: self.options.memory_limit,
-                check_finite: CheckFinite::Results,
-            };
-            self.current = Some((key, Executor::new(plan, self.weights, options)?));
+        let bound = bind_inputs(&self.graph, inputs, indices, dims, self.keep_f64)?;
+        let mut outcome =
+            self.runner.run(&bound.tensors, &bound.dims, progress.as_mut().map(|call| &mut **call as _))?;
+        let held = take_held(&mut outcome.results);
+        let mut completeness = BTreeMap::new();
+        for repeated in &mut self.repeated {
+            self.runner.release();
+            let call = progress.as_mut().map(|call| &mut **call as _);
+            let sums = repeated.run(&bound.tensors, &held, &bound.dims, call)?;
+            completeness.extend(sums.iter().filter_map(|(name, tensor)| Some((name.clone(), farthest(name, tensor)?))));
+            outcome.results.extend(sums);
         }
-        let Some((_, executor)) = &mut self.current else { return Ok(RunOutcome::empty()) };
-        let mut outcome = executor.run(&bound.tensors, progress)?;
         let mut seeds = Vec::new();
         for (name, is_coefficient) in &self.seeds {
             if let Some(tensor) = outcome.results.remove(&format!("{SEED}{name}")) {
@@ -158,58 +157,20 @@ impl<'w> Session<'w> {
             };
         }
         let (ledger, totals, dims, notes) = (outcome.ledger, outcome.totals, bound.dims, bound.notes);
-        Ok(RunOutcome { results, seeds, arrived, ledger, totals, token_ids, dims, notes })
-    }
-
-    fn plan(&mut self, key: &PlanKey) -> Result<Arc<Plan>, Error> {
-        if let Some(at) = self.plans.iter().position(|(other, _)| other == key) {
-            let found = self.plans.remove(at);
-            let plan = found.1.clone();
-            self.plans.push(found);
-            return Ok(plan);
-        }
-        let (dims, given) = key.clone();
-        let inputs = self.graph.inputs();
-        let has_default = |name: &String| {
-            inputs.iter().any(|&input| self.graph.name(input) == name && self.graph.operand(input.node, 0).is_some())
-        };
-        let request = Request {
-            dims,
-            wanted: self.options.wanted.clone(),
-            audit: self.options.audit,
-            strategy: self.options.strategy,
-            precision: self.options.precision,
-            given: given.into_iter().filter(has_default).collect(),
-        };
-        let plan = Arc::new(bind::bind(&self.graph, &request)?);
-        self.planned += 1;
-        if self.plans.len() >= MAX_PLANS {
-            self.plans.remove(0);
-        }
-        self.plans.push((key.clone(), plan.clone()));
-        Ok(plan)
+        Ok(RunOutcome { results, seeds, arrived, completeness, ledger, totals, token_ids, dims, notes })
     }
 
     /// How many plans were made so far: one for each combination of sizes and given inputs, unless more of them came
     /// than are kept.
     pub fn plans_made(&self) -> usize {
-        self.planned
+        self.runner.plans_made() + self.repeated.iter().map(Repeated::plans_made).sum::<usize>()
     }
 }
 
-impl RunOutcome {
-    fn empty() -> RunOutcome {
-        RunOutcome {
-            results: BTreeMap::new(),
-            seeds: Vec::new(),
-            arrived: BTreeMap::new(),
-            ledger: Vec::new(),
-            totals: Vec::new(),
-            token_ids: BTreeMap::new(),
-            dims: Bindings::new(),
-            notes: Vec::new(),
-        }
-    }
+/// The largest magnitude in a result that is a miss of completeness; `None` for other results.
+fn farthest(name: &str, tensor: &lrpc_kernels::Tensor) -> Option<f64> {
+    let tells = name == COMPLETENESS || name.strip_suffix(COMPLETENESS).is_some_and(|path| path.ends_with('/'));
+    tells.then(|| tensor.to_f64().into_iter().fold(0.0, |most: f64, miss| most.max(miss.abs())))
 }
 
 /// The sum; that of nothing is zero, where [`Iterator::sum`] gives −0.
@@ -313,25 +274,6 @@ mod tests {
         assert!(!first.results.keys().any(|name| name.starts_with(SEED)));
         assert_eq!(first.seeds.len(), 1);
         assert!(first.seeds.iter().all(|seed| seed.name == "R.logits" && !seed.is_coefficient));
-    }
-
-    #[test]
-    fn a_stream_of_sizes_keeps_a_bounded_number_of_plans() {
-        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/mnist/mnist_cnn.onnx");
-        let compiled = compile_model(&model, &CompileOptions::default()).unwrap();
-        let weights = ModelWeights::locate(&compiled.graph, &compiled.file, &model).unwrap();
-        let mut session = Session::new(&compiled.graph, &weights, RunOptions::default());
-        let mut plan = |size: usize| {
-            let key = (Bindings::from([("N".to_string(), size as i64)]), BTreeSet::from(["input".to_string()]));
-            session.plan(&key).unwrap();
-            (session.plans.len(), session.plans_made())
-        };
-        (0..MAX_PLANS).for_each(|size| assert_eq!(plan(size + 1), (size + 1, size + 1)));
-        assert_eq!(plan(1), (MAX_PLANS, MAX_PLANS));
-        assert_eq!(plan(MAX_PLANS + 1), (MAX_PLANS, MAX_PLANS + 1));
-        // The second one was used longest ago; the first is still there.
-        assert_eq!(plan(1), (MAX_PLANS, MAX_PLANS + 1));
-        assert_eq!(plan(2), (MAX_PLANS, MAX_PLANS + 2));
     }
 
     #[test]

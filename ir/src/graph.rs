@@ -12,6 +12,7 @@ use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
 use thiserror::Error;
 
+use crate::dim::Dim;
 use crate::ops::{Movement, Op, Source};
 use crate::types::TensorType;
 
@@ -133,6 +134,21 @@ pub struct CompositeUse {
     pub carrier: String,
 }
 
+/// Results that are sums over several runs of the graph.
+///
+/// The graph is run once with every step at its default, −1, which gives all other results. Then it is run with this step
+/// at 0, 1, …, `count − 1`, where inputs with a default keep what they had in the first run, and the results that are
+/// named here are summed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Repeat {
+    /// The name of the input that holds the step: `i64`, a scalar or one number for each sample.
+    pub step: String,
+    /// How often the graph is run.
+    pub count: Dim,
+    /// The names of the results that are summed.
+    pub results: Vec<String>,
+}
+
 /// What the graph gives to its caller.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct GraphResult {
@@ -217,6 +233,10 @@ pub struct Graph {
     pub model: Option<ModelReference>,
     /// The composites that made its relevance region.
     pub composites: Vec<CompositeUse>,
+    /// Which results are sums over several runs.
+    pub repeats: Vec<Repeat>,
+    /// The conditions that relevance was restricted to, as they were asked for: the first is `c0`.
+    pub conditions: Vec<String>,
     /// What it returns.
     pub results: Vec<GraphResult>,
     /// The ledger.
@@ -654,6 +674,8 @@ impl PartialEq for Graph {
         };
         self.model == other.model
             && self.composites == other.composites
+            && self.repeats == other.repeats
+            && self.conditions == other.conditions
             && self.len() == other.len()
             && results(self) == results(other)
             && inputs(self) == inputs(other)

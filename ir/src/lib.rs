@@ -26,7 +26,7 @@ pub use diagnostic::{Diagnostic, DiagnosticKind, Diagnostics};
 pub use dim::{Bindings, Dim, DimError};
 pub use graph::{
     Absorbed, CompositeUse, Graph, GraphError, GraphResult, LedgerLine, ModelReference, Node, NodeId, Origin, Region,
-    Value,
+    Repeat, Value,
 };
 pub use ops::{Class, Op};
 pub use plan::Plan;

@@ -13,14 +13,19 @@
 //! 10. Every symbol of a type or a `size` is an axis length of some graph input.
 //! 11. Ledger lines name floating-point values.
 //! 12. Nested graphs satisfy 1, 2, 7 and 8 themselves.
+//! 13. A `repeat` line names an `i64` input of at most one axis with a default, which no other line names, a count over
+//!     symbols of the inputs, and floating-point results, each of which no other line names. Where the step has a symbol
+//!     as its axis, that is the first axis of these results.
 
 use std::collections::BTreeSet;
 
 use thiserror::Error;
 
-use crate::graph::{Graph, NodeId, Region};
+use crate::dim::Dim;
+use crate::graph::{Graph, NodeId, Region, Repeat, Value};
 use crate::ops::{Op, Source};
 use crate::text;
+use crate::types::DType;
 
 /// A broken invariant: a bug of the compiler, or a file edited by hand.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -46,7 +51,8 @@ pub fn verify(graph: &Graph) -> Result<(), VerifyError> {
     }
     check_promises(graph)?;
     check_dead(graph)?;
-    check_ledger(graph)
+    check_ledger(graph)?;
+    check_repeats(graph)
 }
 
 fn fail(graph: &Graph, node: NodeId, invariant: u8, message: impl Into<String>) -> Result<(), VerifyError> {
@@ -165,6 +171,44 @@ fn check_ledger(graph: &Graph) -> Result<(), VerifyError> {
         for value in line.input.iter().chain(&line.output).chain(absorbed) {
             if !graph.ty(*value).dtype.is_float() {
                 return fail(graph, value.node, 11, format!("the ledger of \"{}\" names it", line.site));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Invariant 13.
+fn check_repeats(graph: &Graph) -> Result<(), VerifyError> {
+    let (mut steps, mut results) = (BTreeSet::new(), BTreeSet::new());
+    for Repeat { step: name, count, results: names } in &graph.repeats {
+        let broken =
+            |message: String| VerifyError { invariant: 13, message, line: format!("repeat %{name} count={count}") };
+        let is_input = |value: &Value| matches!(graph.node(value.node).op, Op::Source(Source::Input(_)));
+        let Some(step) = graph.find(name).filter(is_input) else {
+            return Err(broken(format!("there is no input %{name}")));
+        };
+        let ty = graph.ty(step);
+        if ty.dtype != DType::I64 || ty.rank() > 1 || graph.operand(step.node, 0).is_none() || !steps.insert(name) {
+            return fail(graph, step.node, 13, "a step is an i64 scalar or list with a default, of one line alone");
+        }
+        let mut symbols = BTreeSet::new();
+        count.symbols(&mut symbols);
+        let inputs = graph.input_types();
+        let bound: BTreeSet<&str> = inputs.iter().flat_map(|ty| &ty.shape).filter_map(Dim::as_symbol).collect();
+        if let Some(symbol) = symbols.iter().find(|symbol| !bound.contains(symbol.as_str())) {
+            return Err(broken(format!("no input has an axis of length {symbol}")));
+        }
+        for name in names {
+            let Some(result) = graph.results.iter().find(|result| result.name == *name) else {
+                return Err(broken(format!("there is no result \"{name}\"")));
+            };
+            let found = graph.ty(result.value);
+            let samples = ty.shape.first().filter(|axis| axis.as_symbol().is_some());
+            if !found.dtype.is_float() || !results.insert(name) {
+                return Err(broken(format!("\"{name}\" is no floating-point result of this line alone")));
+            }
+            if samples.is_some_and(|axis| found.shape.first() != Some(axis)) {
+                return Err(broken(format!("the first axis of \"{name}\" is not that of the step")));
             }
         }
     }
@@ -362,6 +406,41 @@ mod tests {
     #[test]
     fn ledgers_hold_floats() {
         check_broken(11, "input %x : i64[2]\nledger \"a\" Rule in=%x\nresult \"x\" = %x\n");
+    }
+
+    #[test]
+    fn repeats_name_steps_and_results() {
+        let header = "input %x : f32[N, 2]\ninput %step : i64[N] = %c\nprepare\n  %c = const -1 : i64[N]\nforward\n  \
+                      %e = noise %step : f32[N, 2]\n  %y = add %x, %e : f32[N, 2]\n  %s = reduce_sum %y {axes=[0]} : f32[2]\n\
+                      result \"y\" = %y\nresult \"s\" = %s\nresult \"i\" = %step\n";
+        let whole = |line: &str| format!("repeat {line}\n{header}");
+        let good = text::parse(&format!("lrpc 1\n{}", whole("%step count=3*N \"y\""))).unwrap();
+        verify(&good).unwrap();
+        for line in [
+            "%none count=3 \"y\"",
+            "%y count=3 \"y\"",
+            "%x count=3 \"y\"",
+            "%step count=M \"y\"",
+            "%step count=3 \"z\"",
+            "%step count=3 \"i\"",
+            "%step count=3 \"s\"",
+            "%step count=3 \"y\" \"y\"",
+            "%step count=3 \"y\"\nrepeat %step count=3 \"y\"",
+        ] {
+            check_broken(13, &whole(line));
+        }
+        let batch = good.find("step").unwrap();
+        assert_eq!(good.repeats[0].step, good.name(batch));
+    }
+
+    #[test]
+    fn noise_follows_its_step() {
+        let graph =
+            |step: &str| format!("input %s : {step}\nforward\n  %y = noise %s : f32[2, 3]\nresult \"y\" = %y\n");
+        ["i64[]", "i64[2]", "i64[2, 3]"].iter().for_each(|step| {
+            verify(&text::parse(&format!("lrpc 1\n{}", graph(step))).unwrap()).unwrap();
+        });
+        ["i64[3]", "f32[2]", "i64[2, 3, 1]"].iter().for_each(|step| check_broken(1, &graph(step)));
     }
 
     #[test]

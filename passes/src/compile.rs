@@ -1,16 +1,17 @@
 //! From an imported forward graph to the relevance graph.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use lrpc_ir::graph::{Graph, GraphResult, Value};
 use lrpc_ir::ops::{Linear, Op};
-use lrpc_ir::{Diagnostic, Diagnostics};
+use lrpc_ir::{Diagnostic, Diagnostics, TensorType};
 
 use crate::attention;
 use crate::canonicalise;
 use crate::embedding::embeddings;
 use crate::manager::{self, Context, PassDef, Patch, Refusal};
-use crate::relevance::composite::Composite;
+use crate::relevance::composite::{Composite, SeedKind};
+use crate::relevance::condition::Condition;
 use crate::relevance::site::Carrier;
 use crate::relevance::target::Target;
 use crate::relevance::{self, Application, Request, Survey, seed};
@@ -22,8 +23,16 @@ pub struct Options {
     pub composites: Vec<Composite>,
     /// The targets as text; empty means the largest element of each row of the first floating-point output.
     pub targets: Vec<String>,
-    /// The tensors to explain; empty means every floating-point input and every embedding.
+    /// The tensors to explain. Where nothing is named here and in `parts`, they are every floating-point input and every
+    /// embedding.
     pub wrt: Vec<Value>,
+    /// More of them, which are left out where canonicalisation makes them part of something else: what a pattern found
+    /// shall not change what rules see.
+    pub parts: Vec<Value>,
+    /// Weights whose relevance is asked for beside that of the tensors.
+    pub weights: Vec<Value>,
+    /// The conditions, each with results of its own.
+    pub conditions: Vec<Condition>,
     /// A carrier that replaces the composites'.
     pub carrier: Option<Carrier>,
     /// Whether seeds are 1 instead of the output's value.
@@ -47,6 +56,8 @@ pub struct Report {
     pub patches: Vec<Patch>,
     /// The near misses.
     pub refusals: Vec<Refusal>,
+    /// Names of the tensors among [`Options::parts`] that are part of something else.
+    pub left_out: Vec<String>,
 }
 
 /// The marker that `observe` gets after the rules have been applied.
@@ -61,7 +72,7 @@ pub fn compile(
     options: &Options,
     observe: &mut dyn FnMut(&PassDef, &Graph),
 ) -> Result<Report, Diagnostics> {
-    let Canonical { request, chosen, mut context } = canonical(graph, options, observe)?;
+    let Canonical { request, chosen, left_out, mut context } = canonical(graph, options, observe)?;
     let applications = relevance::generate(graph, &request)?;
     manager::check(graph, APPLY_RULES.name, options.verify)?;
     observe(&APPLY_RULES, graph);
@@ -74,6 +85,7 @@ pub fn compile(
         applications,
         patches: context.patches,
         refusals: context.refusals,
+        left_out,
     })
 }
 
@@ -90,6 +102,7 @@ pub fn survey(graph: &mut Graph, options: &Options) -> Result<Survey, Diagnostic
 struct Canonical {
     request: Request,
     chosen: Option<String>,
+    left_out: Vec<String>,
     context: Context,
 }
 
@@ -99,11 +112,12 @@ fn canonical(
     observe: &mut dyn FnMut(&PassDef, &Graph),
 ) -> Result<Canonical, Diagnostics> {
     manager::check(graph, "import", options.verify)?;
-    let wrt = if options.wrt.is_empty() { default_tensors(graph)? } else { options.wrt.clone() };
-    let mut targets = targets_of(graph, &options.targets)?;
+    let asked = Asked::of(graph, options)?;
+    let mut targets = targets_of(graph, options)?;
     let outputs: HashSet<Value> = graph.results.iter().map(|result| result.value).collect();
-    let mut context = Context { pinned: wrt.iter().copied().chain(outputs).collect(), ..Context::default() };
+    let mut context = Context { pinned: asked.pinned().chain(outputs).collect(), ..Context::default() };
     manager::run(graph, canonicalise::PIPELINE, &mut context, options.verify, observe)?;
+    let (asked, left_out) = asked.without_parts_of_others(graph)?;
     let (composites, chosen) = match options.composites.is_empty() {
         true => {
             let (composite, why) = default_composite(graph)?;
@@ -116,11 +130,106 @@ fn canonical(
         let named: HashSet<String> = targets.iter().flat_map(Target::explained).collect();
         graph.results.retain(|result| named.contains(&result.name));
     }
-    let everything = std::mem::replace(&mut context.pinned, wrt.iter().copied().collect());
+    let everything = std::mem::replace(&mut context.pinned, asked.pinned().collect());
     manager::run(graph, canonicalise::FOR_TARGETS, &mut context, options.verify, observe)?;
     context.pinned = everything;
-    let request = Request { composites, targets, wrt, carrier: options.carrier, unit_seed: options.unit_seed };
-    Ok(Canonical { request, chosen, context })
+    let (carrier, unit_seed) = (options.carrier, options.unit_seed);
+    let Found { wrt, silent, weights, conditions } = asked.still_there(graph)?;
+    let request = Request { composites, targets, conditions, wrt, silent, weights, carrier, unit_seed };
+    Ok(Canonical { request, chosen, left_out, context })
+}
+
+/// What is asked for, and the names by which it is found again once passes have changed the graph.
+struct Asked {
+    wrt: Vec<Value>,
+    /// Whether nobody has named the tensors, so that one that nothing depends on may be left out.
+    by_default: bool,
+    parts: Vec<Value>,
+    silent: HashSet<Value>,
+    weights: Vec<Value>,
+    conditions: Vec<Condition>,
+    names: HashMap<Value, (String, TensorType)>,
+}
+
+/// What was asked for, by the values of the graph as it is now.
+struct Found {
+    wrt: Vec<Value>,
+    silent: HashSet<Value>,
+    weights: Vec<Value>,
+    conditions: Vec<Condition>,
+}
+
+impl Asked {
+    fn of(graph: &Graph, options: &Options) -> Result<Asked, Diagnostic> {
+        let mut wrt = options.wrt.clone();
+        let mut silent = HashSet::new();
+        let by_default = wrt.is_empty() && options.parts.is_empty();
+        if by_default {
+            wrt = default_tensors(graph)?;
+            // Relevance of weights alone: it is walked to the inputs all the same.
+            silent = wrt.iter().copied().filter(|_| !options.weights.is_empty()).collect();
+        }
+        let masked = options.conditions.iter().flat_map(Condition::tensors);
+        let all = wrt.iter().chain(&options.parts).chain(&options.weights).copied().chain(masked);
+        let names = all.map(|value| (value, (graph.name(value).to_string(), graph.ty(value).clone()))).collect();
+        let (parts, weights, conditions) = (options.parts.clone(), options.weights.clone(), options.conditions.clone());
+        Ok(Asked { wrt, by_default, parts, silent, weights, conditions, names })
+    }
+
+    /// What no pass may change. Weights are found again wherever they went.
+    fn pinned(&self) -> impl Iterator<Item = Value> {
+        self.wrt.iter().copied().chain(self.conditions.iter().flat_map(Condition::tensors))
+    }
+
+    /// The value that `value` was before passes ran, if the graph still computes it.
+    fn find(&self, graph: &Graph, value: Value) -> Option<Value> {
+        let (name, ty) = self.names.get(&value)?;
+        graph.find(name).filter(|&found| graph.ty(found) == ty)
+    }
+
+    /// The parts that the graph still computes become tensors like the others; the names of the rest.
+    fn without_parts_of_others(mut self, graph: &Graph) -> Result<(Asked, Vec<String>), Diagnostic> {
+        let mut left_out = Vec::new();
+        for part in std::mem::take(&mut self.parts) {
+            match self.find(graph, part) {
+                Some(found) if !self.wrt.contains(&found) => self.wrt.push(found),
+                Some(_) => {}
+                None => left_out.extend(self.names.get(&part).map(|(name, _)| name.clone())),
+            }
+        }
+        let found = self.wrt.iter().map(|&value| (value, (graph.name(value).to_string(), graph.ty(value).clone())));
+        let found: Vec<_> = found.collect();
+        self.names.extend(found);
+        if self.wrt.is_empty() {
+            let message =
+                format!("{}: each is part of a larger operation that is explained as one", left_out.join(", "));
+            return Err(
+                Diagnostic::request(message).help("name one of them in full, without `*` and `?`, to keep it apart")
+            );
+        }
+        Ok((self, left_out))
+    }
+
+    /// Everything by the values that it has now.
+    fn still_there(&self, graph: &Graph) -> Result<Found, Diagnostic> {
+        let find = |value: Value| {
+            self.find(graph, value).ok_or_else(|| {
+                let name = self.names.get(&value).map_or("it", |(name, _)| name);
+                Diagnostic::request(format!("`{name}`: nothing that is explained depends on it"))
+                    .help("name another --target, or leave it out of --wrt and --condition")
+            })
+        };
+        let found = |values: &[Value]| values.iter().map(|&value| find(value)).collect::<Result<Vec<Value>, _>>();
+        let conditions = self.conditions.iter().map(|condition| condition.map_tensors(find));
+        let conditions = conditions.collect::<Result<Vec<_>, _>>()?;
+        let silent = self.silent.iter().filter_map(|&value| self.find(graph, value)).collect();
+        let wrt = match self.by_default {
+            true => self.wrt.iter().filter_map(|&value| self.find(graph, value)).collect(),
+            false => found(&self.wrt)?,
+        };
+        let weights = found(&self.weights)?;
+        Ok(Found { wrt, weights, conditions, silent })
+    }
 }
 
 fn output_name(result: &GraphResult) -> &str {
@@ -142,18 +251,36 @@ pub fn default_tensors(graph: &Graph) -> Result<Vec<Value>, Diagnostic> {
     Ok(tensors)
 }
 
-fn targets_of(graph: &Graph, texts: &[String]) -> Result<Vec<Target>, Diagnostics> {
+fn targets_of(graph: &Graph, options: &Options) -> Result<Vec<Target>, Diagnostics> {
+    let texts = &options.targets;
     let outputs: Vec<&GraphResult> = graph.results.iter().filter(|r| r.name.starts_with("output/")).collect();
     let names: Vec<&str> = outputs.iter().map(|result| output_name(result)).collect();
     if !texts.is_empty() {
         let read = texts.iter().map(|text| Target::parse(text, &names));
         return Ok(read.collect::<Result<Vec<_>, _>>()?.concat());
     }
+    if options.composites.iter().any(|composite| composite.seed == SeedKind::Reconstruction) {
+        return Ok(vec![reconstruction_of(graph, &outputs)?]);
+    }
     let first = outputs.iter().find(|result| graph.ty(result.value).dtype.is_float());
     match first {
         Some(result) => Ok(vec![Target::default_of(output_name(result))]),
         None => Err(Diagnostic::new("the model has no floating-point output").into()),
     }
+}
+
+/// The reconstruction error of the first output that has the type of an input.
+fn reconstruction_of(graph: &Graph, outputs: &[&GraphResult]) -> Result<Target, Diagnostic> {
+    let inputs = graph.inputs();
+    let fits = |output: &&GraphResult| {
+        let ty = graph.ty(output.value);
+        let input = inputs.iter().find(|&&input| ty.dtype.is_float() && graph.ty(input) == ty)?;
+        Some(Target::reconstruction(output_name(output), graph.name(*input)))
+    };
+    outputs.iter().find_map(fits).ok_or_else(|| {
+        Diagnostic::request("no output has the type of an input, so that there is no reconstruction error")
+            .help("name what is to be explained with --target")
+    })
 }
 
 /// `attnlrp` where a softmax stands between two contractions of activations, `epsilon-plus-flat` where something

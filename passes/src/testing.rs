@@ -4,6 +4,7 @@ use lrpc_ir::{Diagnostics, Graph, text, verify};
 
 use crate::manager::{self, Context, PassDef};
 use crate::relevance::composite::Composite;
+use crate::relevance::condition::Condition;
 use crate::relevance::target::Target;
 use crate::relevance::{self, Request};
 
@@ -40,13 +41,8 @@ pub(crate) fn apply_rule(rule: &str, with: &str, body: &str) -> Result<Graph, Di
     let composite = Composite::from_toml(&toml)?;
     let mut graph = read(body);
     let wrt = graph.inputs().into_iter().filter(|&input| graph.ty(input).dtype.is_float()).collect();
-    let request = Request {
-        composites: vec![composite],
-        targets: vec![Target::default_of("y")],
-        wrt,
-        carrier: None,
-        unit_seed: false,
-    };
+    let request =
+        Request { composites: vec![composite], targets: vec![Target::default_of("y")], wrt, ..Request::default() };
     relevance::generate(&mut graph, &request)?;
     Ok(graph)
 }
@@ -57,6 +53,42 @@ pub(crate) fn check_rule(case: &str, rule: &str, with: &str, body: &str) {
     let mut context = Context::default();
     manager::run(&mut graph, crate::canonicalise::AFTER_RULES, &mut context, true, &mut |_, _| ()).unwrap();
     snapshot("rules", case, &printed(&graph));
+}
+
+/// Snapshots the graph that a composite generates from the output `y` to the input `x` under conditions.
+pub(crate) fn check_condition(case: &str, composite: &str, conditions: &[&str], body: &str) {
+    let mut graph = read(body);
+    let known = graph.clone();
+    let mut find = |name: &str| Ok(known.find(name).unwrap());
+    let conditions = conditions.iter().map(|text| Condition::parse(text, &mut find).unwrap()).collect();
+    let request = Request {
+        composites: vec![Composite::named(composite).unwrap()],
+        targets: vec![Target::default_of("y")],
+        conditions,
+        wrt: graph.find("x").into_iter().collect(),
+        ..Request::default()
+    };
+    check_request(case, &mut graph, &request);
+}
+
+/// Snapshots the graph that a rule generates where relevance is asked for weights.
+pub(crate) fn check_weights(case: &str, composite: &str, weights: &[&str], body: &str) {
+    let mut graph = read(body);
+    let request = Request {
+        composites: vec![Composite::named(composite).unwrap()],
+        targets: vec![Target::default_of("y")],
+        wrt: graph.find("x").into_iter().collect(),
+        weights: weights.iter().map(|name| graph.find(name).unwrap()).collect(),
+        ..Request::default()
+    };
+    check_request(case, &mut graph, &request);
+}
+
+fn check_request(case: &str, graph: &mut Graph, request: &Request) {
+    relevance::generate(graph, request).unwrap_or_else(|error| panic!("{error}"));
+    let mut context = Context::default();
+    manager::run(graph, crate::canonicalise::AFTER_RULES, &mut context, true, &mut |_, _| ()).unwrap();
+    snapshot("rules", case, &printed(graph));
 }
 
 /// Snapshots a graph before and after a pass. The values called `pinned` are asked for.

@@ -16,6 +16,9 @@ use super::paths::{check_output, composite_files};
 use crate::compile::{CompileOptions, Compiled, compile_observed, graph_text, write_graph};
 use crate::error::{Error, Status};
 
+/// How many names a note lists.
+const SHOWN_NAMES: usize = 5;
+
 /// Compile an ONNX model into a relevance graph
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -71,7 +74,23 @@ pub(super) fn compile_printing(
     if let Some(chosen) = &compiled.report.chosen {
         output::message(&format!("rules: {chosen} (chosen by --rules auto)"));
     }
+    if let Some(note) = left_out(&compiled.report.left_out) {
+        output::message(&note);
+    }
     Ok(compiled)
+}
+
+/// What is told of tensors that patterns found and that are no tensors of their own.
+fn left_out(names: &[String]) -> Option<String> {
+    let shown: Vec<&str> = names.iter().take(SHOWN_NAMES).map(String::as_str).collect();
+    let more = if names.len() > shown.len() { ", …" } else { "" };
+    (!names.is_empty()).then(|| {
+        format!(
+            "note: left out are {} tensors within operations that are explained as one: {}{more}",
+            names.len(),
+            shown.join(", ")
+        )
+    })
 }
 
 pub(super) fn print_if_asked(print_after: &[String], pass: &PassDef, graph: &Graph) {
@@ -117,6 +136,8 @@ fn report_json(compiled: &Compiled) -> String {
         "chosen": report.chosen,
         "nodes": graph.len(),
         "model": { "bytes": file.size(), "structure": format!("sha256:{}", file.structure_hash()) },
+        "conditions": graph.conditions,
+        "left_out": report.left_out,
         "results": graph.results.iter().map(|result| result.name.as_str()).collect::<Vec<_>>(),
         "applications": applications.collect::<Vec<_>>(),
         "passes": passes::json(&report.patches, &report.refusals),

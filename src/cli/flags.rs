@@ -86,9 +86,14 @@ pub(super) struct CompileFlags {
     /// output
     #[arg(long, value_name = "TARGET", allow_hyphen_values = true)]
     pub(super) target: Vec<String>,
-    /// Tensors that relevance is asked for, by ONNX name or with `*` and `?`. Default: inputs and embeddings
+    /// What relevance is asked for: tensors by ONNX name, by the name of their node or module (`features.28`), or with `*`
+    /// and `?`; weights; `default` for inputs and embeddings, which is also what is meant when nothing is said
     #[arg(long, value_name = "NAME")]
     pub(super) wrt: Vec<String>,
+    /// Let relevance pass a tensor at given places only: `features.28:channel=12`, `encoder:token=5`, `fc1:unit=3,7-9`,
+    /// `x:axis2=4`, several joined by `&`; `none` for all relevance. Repeat for several results that share one pass
+    #[arg(long, value_name = "CONDITION")]
+    pub(super) condition: Vec<String>,
     /// How relevance travels; default: as the composite says
     #[arg(long)]
     pub(super) carrier: Option<CarrierFlag>,
@@ -109,6 +114,7 @@ impl CompileFlags {
             rules: self.rules.clone(),
             targets: self.target.clone(),
             wrt: self.wrt.clone(),
+            conditions: self.condition.clone(),
             carrier: self.carrier.map(|carrier| match carrier {
                 CarrierFlag::Relevance => Carrier::Relevance,
                 CarrierFlag::Coefficient => Carrier::Coefficient,
@@ -168,6 +174,10 @@ pub(super) struct ExecutionFlags {
     /// The most memory that a run may take, as `2GiB`. Default: 90 % of the machine's
     #[arg(long, value_name = "SIZE", value_parser = machine::parse_bytes)]
     pub(super) memory_limit: Option<u64>,
+    /// How many steps of a composite that runs the model several times are taken at once. Default: as many as make a batch
+    /// of eight samples, and fewer where memory does not allow them
+    #[arg(long, value_name = "N", value_parser = steps)]
+    pub(super) steps_at_once: Option<usize>,
 }
 
 impl ExecutionFlags {
@@ -197,6 +207,7 @@ impl ExecutionFlags {
             token_ids: false,
             threads: self.threads(),
             memory_limit: self.memory_limit(),
+            steps_at_once: self.steps_at_once,
         }
     }
 
@@ -209,6 +220,11 @@ impl ExecutionFlags {
         let reason = "this build runs on the CPU alone; leave --device out, or say --device cpu";
         Err(Error::Device { name: self.device.clone(), reason: reason.into() })
     }
+}
+
+/// A number from 1 on.
+fn steps(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&steps| steps > 0).ok_or_else(|| format!("`{text}` is no whole number from 1 on"))
 }
 
 /// `NAME=SIZE`.

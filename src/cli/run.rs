@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use lrpc_ir::Diagnostic;
+use lrpc_ir::{Diagnostic, Graph};
 use serde_json::json;
 
 use super::audit;
@@ -42,7 +42,8 @@ pub(super) struct Arguments {
     #[command(flatten)]
     bind: BindFlags,
     /// What is reduced before it is written: `tokens=sum` or `tokens=abs` for embeddings over the hidden axis,
-    /// `channels=sum` or `channels=abs` for images; `none` for neither, the default
+    /// `channels=sum` or `channels=abs` for images, `places=sum` or `places=abs` for intermediate tensors `[N, C, …]` over all
+    /// axes behind the channels; `none` for neither, the default
     #[arg(long, value_name = "WHAT=HOW")]
     reduce: Vec<ReduceFlag>,
     #[command(flatten)]
@@ -90,6 +91,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
         precision: arguments.bind.precision(),
         device: &arguments.execution.device,
         reduce,
+        indices: &arguments.index,
     };
     write_results(arguments, format, &provenance, &outcome)?;
     report(arguments, &provenance, &outcome, groups)
@@ -146,6 +148,7 @@ fn report(
     let show = |text: &str| output::report(text, !output::is_stdout(&arguments.output));
     match arguments.format {
         Format::Text => {
+            conditions(provenance.graph);
             totals(outcome);
             if let Some(groups) = groups {
                 let to_stdout = !output::is_stdout(&arguments.output);
@@ -175,6 +178,14 @@ fn report(
     }
 }
 
+/// The conditions, by the names that results have them under, on standard error.
+pub(super) fn conditions(graph: &Graph) {
+    for (number, text) in graph.conditions.iter().enumerate() {
+        let label = if graph.conditions.len() > 1 { format!(" c{number}") } else { String::new() };
+        output::message(&format!("condition{label}  {text}"));
+    }
+}
+
 /// What started and what arrived, on standard error.
 pub(super) fn totals(outcome: &RunOutcome) {
     outcome.notes.iter().for_each(|note| output::message(&format!("note: {note}")));
@@ -184,6 +195,9 @@ pub(super) fn totals(outcome: &RunOutcome) {
     }
     for (name, sum) in &outcome.arrived {
         output::message(&format!("arrived  {:>14}  {name}", number(*sum)));
+    }
+    for (name, miss) in &outcome.completeness {
+        output::message(&format!("misses   {:>14}  {name}: what arrived against f(x) − f(baseline)", number(*miss)));
     }
 }
 

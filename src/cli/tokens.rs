@@ -25,6 +25,7 @@ pub(super) enum ReduceFlag {
     None,
     Tokens(Option<Reduction>),
     Channels(Option<Reduction>),
+    Places(Option<Reduction>),
 }
 
 impl FromStr for ReduceFlag {
@@ -41,7 +42,8 @@ impl FromStr for ReduceFlag {
             None if text == "none" => Ok(ReduceFlag::None),
             Some(("tokens", how)) => reduction(how).map(ReduceFlag::Tokens),
             Some(("channels", how)) => reduction(how).map(ReduceFlag::Channels),
-            _ => Err("write it as tokens=sum, channels=abs or none".into()),
+            Some(("places", how)) => reduction(how).map(ReduceFlag::Places),
+            _ => Err("write it as tokens=sum, channels=abs, places=sum or none".into()),
         }
     }
 }
@@ -58,6 +60,7 @@ pub(super) fn reduce_of(flags: &[ReduceFlag]) -> Result<Reduce, Error> {
         ReduceFlag::None => reduce,
         ReduceFlag::Tokens(tokens) => Reduce { tokens, ..reduce },
         ReduceFlag::Channels(channels) => Reduce { channels, ..reduce },
+        ReduceFlag::Places(places) => Reduce { places, ..reduce },
     }))
 }
 

@@ -4,6 +4,7 @@
 
 mod commands;
 mod compile;
+mod conditions;
 mod dynamic;
 mod explain;
 mod inputs;

@@ -31,6 +31,7 @@ from fixtures import broken
 from fixtures.activations import activations
 from fixtures.choices import choices
 from fixtures.dynamic import DYNAMIC, write_dynamic
+from fixtures.explained import explained
 from fixtures.families import FAMILIES, big
 from fixtures.operators import operators
 from fixtures.patterns import patterns
@@ -204,7 +205,7 @@ def main():
     for name in FAMILIES:
         if not arguments.only or name in arguments.only:
             write_family(HERE / "models" / name, name)
-    single = {f"op_{name}": b for name, b in (operators() | choices()).items()} | activations() | patterns()
+    single = {f"op_{name}": b for name, b in (operators() | choices()).items()} | activations() | patterns() | explained()
     for name, b in single.items():
         if not arguments.only or name in arguments.only:
             write_operator(HERE / "models" / name, b)

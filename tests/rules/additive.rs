@@ -1,6 +1,8 @@
 //! Signed and absolute ratios: additions, sums, means, pooling, resizing, cumulative sums; absolute ratios of products.
 
-use lrpc_twins::additive::{Split, absolute_ratio as absolute_split, signed_ratio as signed_split};
+use lrpc_twins::additive::{
+    Split, absolute_ratio as absolute_split, signed_ratio as signed_split, symmetric as equal_split,
+};
 use lrpc_twins::linear::{Dense, dense_of_mean};
 use lrpc_twins::pool::dense_of_average_pool;
 use lrpc_twins::resize::{Coordinates, Interpolation, Nearest, dense_of_resize};
@@ -300,4 +302,53 @@ fn a_value_added_to_itself_takes_both_shares() {
             }
         });
     }
+}
+
+#[test]
+pub fn symmetric() {
+    let mut count = Count::default();
+    for seed in 0..CASES {
+        let random = &mut Random::new(seed);
+        let pair = Pair::draw(random, &["add", "sub"]);
+        pair.site("Symmetric", "")
+            .check(random, &mut count, |r| pair.expected(Split { operands: equal_split(2, r), stabiliser: 0.0 }));
+    }
+    count.suffices(CASES as usize);
+}
+
+/// Beside an identity all goes to the block, or to the skip; beside a projection both have shares.
+#[test]
+pub fn identity_skip() {
+    let mut count = Count::default();
+    for seed in 0..CASES {
+        let random = &mut Random::new(seed);
+        let shape = [random.within(1, 2), random.within(1, 4)];
+        let x = random.tensor(&shape, Style::Fine);
+        let (swapped, projected) = (random.one_in(2), random.one_in(2));
+        let to = random.pick(&["block", "skip"]);
+        let skip = if projected { "%p" } else { "%x" };
+        let operands = if swapped { format!("%f, {skip}") } else { format!("{skip}, %f") };
+        let site = Site {
+            rule: "IdentitySkip",
+            with: format!("eps = 0.01, to = '{to}'"),
+            header: format!("input %x : f32{shape:?}"),
+            forward: format!(
+                "%f = tanh %x : f32{shape:?} from \"/block\"\n%p = erf %x : f32{shape:?} from \"/projection\"\n\
+                 %y = add {operands} : f32{shape:?} from \"/site\""
+            ),
+            shape: shape.to_vec(),
+            explained: if projected { vec!["f", "p"] } else { vec!["f"] },
+            tensors: Tensors::from([("x".to_string(), x.clone())]),
+        };
+        site.check(random, &mut count, |r| {
+            if projected {
+                let parts = [x.mapv(f64::tanh), x.mapv(lrpc_twins::elementwise::erf)];
+                let split = absolute_split(&parts, r, 0.01);
+                return Expected { relevance: split.operands, bias: 0.0, stabiliser: split.stabiliser };
+            }
+            let to_block = if to == "block" { r.clone() } else { ArrayD::zeros(r.raw_dim()) };
+            Expected { relevance: vec![to_block], bias: 0.0, stabiliser: 0.0 }
+        });
+    }
+    count.suffices(CASES as usize);
 }

@@ -8,6 +8,7 @@ use lrpc_ir::plan::Precision;
 use lrpc_ir::{Bindings, Diagnostics, Graph, text, verify};
 use lrpc_kernels::{Executor, LedgerSums, LedgerTotal, Options, RunError, Tensor, WeightSource};
 use lrpc_passes::relevance::composite::Composite;
+use lrpc_passes::relevance::condition::Condition;
 use lrpc_passes::relevance::site::Carrier;
 use lrpc_passes::relevance::target::Target;
 use lrpc_passes::relevance::{Request, generate};
@@ -25,6 +26,10 @@ pub struct Explanation {
     pub targets: Vec<String>,
     /// Names of the values whose relevance is asked for.
     pub tensors: Vec<String>,
+    /// Names of the weights whose relevance is asked for.
+    pub weights: Vec<String>,
+    /// Conditions, on values by their names.
+    pub conditions: Vec<String>,
     /// Replaces the composites' carrier.
     pub carrier: Option<Carrier>,
     /// Whether seeds are 1.
@@ -38,6 +43,8 @@ impl Explanation {
             composites: vec![composite],
             targets: Vec::new(),
             tensors: tensors.iter().map(ToString::to_string).collect(),
+            weights: Vec::new(),
+            conditions: Vec::new(),
             carrier: None,
             unit_seed: false,
         }
@@ -84,12 +91,18 @@ pub fn try_explain(body: &str, explanation: &Explanation) -> Result<Graph, Diagn
         [] => vec![Target::default_of("y")],
         targets => targets.iter().flat_map(|target| Target::parse(target, &outputs).unwrap()).collect(),
     };
+    let find = |name: &String| graph.find(name).unwrap();
+    let mut value = |name: &str| Ok(graph.find(name).unwrap());
+    let conditions = explanation.conditions.iter().map(|text| Condition::parse(text, &mut value).unwrap()).collect();
     let request = Request {
         composites: explanation.composites.clone(),
+        conditions,
+        weights: explanation.weights.iter().map(find).collect(),
         targets,
-        wrt: explanation.tensors.iter().map(|name| graph.find(name).unwrap()).collect(),
+        wrt: explanation.tensors.iter().map(find).collect(),
         carrier: explanation.carrier,
         unit_seed: explanation.unit_seed,
+        ..Request::default()
     };
     generate(&mut graph, &request)?;
     let mut context = manager::Context::default();

@@ -295,6 +295,19 @@ pub fn epsilon() {
 }
 
 #[test]
+fn a_bias_may_be_an_operand() {
+    for rule in ["Epsilon", "Gamma"] {
+        check(rule, |random, _| {
+            // Without ε what γ = 0 makes of a zero output is what ε makes of it.
+            let eps = if rule == "Gamma" { 0.0 } else { random.pick(&[0.0, 1e-6, 1e-2]) };
+            let gamma = if rule == "Gamma" { "gamma = 0.0, " } else { "" };
+            let with = format!("{gamma}eps = {eps:?}, bias = 'operand'");
+            (with, Box::new(move |map, x, r| rules::epsilon_of_operand(map, x, r, eps)))
+        });
+    }
+}
+
+#[test]
 pub fn z_plus() {
     check("ZPlus", |random, _| {
         let (eps, include, with) = eps_and_bias(random);

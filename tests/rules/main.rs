@@ -14,6 +14,7 @@ mod additive;
 mod carriers;
 mod check;
 mod composition;
+mod conditions;
 mod conservation;
 mod conserves;
 mod elementwise;
@@ -22,15 +23,18 @@ mod generated;
 mod gradients;
 mod keeping;
 mod linear;
+mod modified_gradients;
 mod movement;
 mod normalize;
 mod numbers;
 mod numerics;
 mod operations;
 mod peers;
+mod pooling;
 mod products;
 mod seeds;
 mod transformers;
+mod weights;
 mod winner;
 
 /// Every rule and the test that holds it against its twin; `every_rule_has_a_twin` compares the list with the rule book.
@@ -38,19 +42,28 @@ const TWINS: &[(&str, fn())] = &[
     ("AbsRatio", additive::absolute_ratio),
     ("AlphaBeta", linear::alpha_beta),
     ("AttnSoftmax", normalize::attn_softmax),
+    ("BetaSmooth", modified_gradients::beta_smooth),
+    ("BiasRedistributed", normalize::bias_redistributed),
     ("BoundedGate", products::bounded_gate),
+    ("DeconvNet", modified_gradients::deconv_net),
     ("Epsilon", linear::epsilon),
     ("Flat", linear::flat),
     ("Gamma", linear::gamma),
     ("Gate", products::gate),
     ("Gradient", linear::gradient),
+    ("GuidedBackprop", modified_gradients::guided_backprop),
     ("Half", products::half),
     ("Identity", elementwise::identity),
+    ("IdentitySkip", additive::identity_skip),
     ("Movement", movement::movement),
     ("NormEpsilon", normalize::norm_epsilon),
     ("NormIdentity", normalize::norm_identity),
+    ("ProportionalPool", pooling::proportional_pool),
+    ("Selective", products::selective),
     ("SignedRatio", additive::signed_ratio),
     ("Stop", normalize::stop),
+    ("Symmetric", additive::symmetric),
+    ("UniformPool", pooling::uniform_pool),
     ("ValuePath", products::value_path),
     ("WSquare", linear::w_square),
     ("Winner", winner::winner),

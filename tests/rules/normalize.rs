@@ -1,7 +1,7 @@
 //! Normalisations with the deviation frozen.
 
 use lrpc_passes::relevance::site::Carrier;
-use lrpc_twins::normalize::{Affine, Norm, attention_softmax, norm_epsilon as twin};
+use lrpc_twins::normalize::{Affine, Norm, attention_softmax, norm_epsilon as twin, softmax_with_bias};
 use ndarray::{Array1, ArrayD, Ix1};
 
 use crate::check::{Count, Expected, Site};
@@ -157,4 +157,83 @@ pub fn attn_softmax() {
         }
     }
     count.suffices(CASES as usize);
+}
+
+/// As [`attn_softmax`], with scores that a mask takes out.
+#[test]
+pub fn bias_redistributed() {
+    let mut count = Count::default();
+    for seed in 0..CASES {
+        let random = &mut Random::new(seed);
+        let shape = vec![random.within(1, 3), random.within(2, 5), random.within(1, 3)];
+        let axis = random.below(3);
+        let is_log = random.one_in(2);
+        let x = random.tensor(&shape, Style::Fine);
+        let op = if is_log { "log_softmax" } else { "softmax" };
+        let site = softmax_site("BiasRedistributed", &format!("%y = {op} %x {{axis={axis}}}"), &x);
+        for carrier in [Carrier::Relevance, Carrier::Coefficient] {
+            site.check_carried(random, &mut count, carrier, |r| Expected {
+                relevance: vec![softmax_with_bias(&x, axis, r)],
+                bias: 0.0,
+                stabiliser: 0.0,
+            });
+        }
+    }
+    count.suffices(CASES as usize);
+}
+
+/// A temperature is a factor of the scores, which takes nothing: the rule sees what the softmax sees.
+#[test]
+fn a_temperature_scales_the_scores() {
+    let mut count = Count::default();
+    for seed in 0..CASES {
+        let random = &mut Random::new(seed);
+        let shape = vec![random.within(1, 3), random.within(2, 5)];
+        let x = random.tensor(&shape, Style::Fine);
+        let forward =
+            format!("%t = scale %x {{by=0.25}} : f32{shape:?} from \"/temperature\"\n%y = softmax %t {{axis=1}}");
+        for (rule, twin) in
+            [("AttnSoftmax", attention_softmax as fn(&_, _, &_) -> _), ("BiasRedistributed", softmax_with_bias)]
+        {
+            softmax_site(rule, &forward, &x).check(random, &mut count, |r| Expected {
+                relevance: vec![twin(&x.mapv(|x| 0.25 * x), 1, r)],
+                bias: 0.0,
+                stabiliser: 0.0,
+            });
+        }
+    }
+    count.suffices(CASES as usize);
+}
+
+#[test]
+fn a_softmax_may_be_an_identity() {
+    let mut count = Count::default();
+    for seed in 0..CASES {
+        let random = &mut Random::new(seed);
+        let length = random.within(2, 5);
+        let x = random.tensor(&[2, length], Style::Fine);
+        let op = random.pick(&["softmax", "log_softmax"]);
+        let site = softmax_site("Identity", &format!("%y = {op} %x {{axis=1}}"), &x);
+        for carrier in [Carrier::Relevance, Carrier::Coefficient] {
+            site.check_carried(random, &mut count, carrier, |r| Expected {
+                relevance: vec![lrpc_twins::elementwise::identity(r)],
+                bias: 0.0,
+                stabiliser: 0.0,
+            });
+        }
+    }
+    count.suffices(CASES as usize);
+}
+
+fn softmax_site(rule: &'static str, forward: &str, x: &ArrayD<f64>) -> Site {
+    let shape = x.shape();
+    Site {
+        rule,
+        with: String::new(),
+        header: format!("input %x : f32{shape:?}"),
+        forward: format!("{forward} : f32{shape:?} from \"/site\""),
+        shape: shape.to_vec(),
+        explained: vec!["x"],
+        tensors: Tensors::from([("x".to_string(), x.clone())]),
+    }
 }

@@ -236,3 +236,85 @@ pub fn value_path() {
     }
     count.suffices(CASES as usize);
 }
+
+/// With `half=all` the output of a sigmoid takes its half; an activation spelled out stays one.
+#[test]
+fn half_without_exception() {
+    let mut count = Count::default();
+    for seed in 0..CASES {
+        let random = &mut Random::new(seed);
+        let shape = [random.within(1, 3), random.within(1, 4)];
+        let (signal, gate) = (random.tensor(&shape, Style::Fine), random.tensor(&shape, Style::Fine));
+        let own = random.one_in(2);
+        let site = Site {
+            rule: "BoundedGate",
+            with: "half = 'all'".into(),
+            header: format!("input %s : f32{shape:?}\ninput %g : f32{shape:?}"),
+            forward: format!(
+                "%open = sigmoid %{} : f32{shape:?} from \"/gate\"\n%y = mul %s, %open : f32{shape:?} from \"/site\"",
+                if own { "s" } else { "g" }
+            ),
+            shape: shape.to_vec(),
+            explained: vec!["s", "open"],
+            tensors: Tensors::from([("s".to_string(), signal), ("g".to_string(), gate)]),
+        };
+        if own {
+            let site = Site { explained: vec!["s"], ..site };
+            let twin = |r: &ArrayD<f64>| Expected { relevance: vec![r.clone()], bias: 0.0, stabiliser: 0.0 };
+            site.check(random, &mut count, twin);
+            continue;
+        }
+        let twin = |r: &ArrayD<f64>| Expected { relevance: product::half(2, r), bias: 0.0, stabiliser: 0.0 };
+        site.check(random, &mut count, twin);
+        site.check_carried(random, &mut count, Carrier::Coefficient, twin);
+    }
+    count.suffices(CASES as usize);
+}
+
+/// One step of a selective scan read out, `y = (u·b)·c`, where `b` and `c` are functions of `u`: all goes to the signal.
+#[test]
+pub fn selective() {
+    let mut count = Count::default();
+    for seed in 0..CASES {
+        let random = &mut Random::new(seed);
+        let (rows, inner) = (random.within(1, 3), random.within(2, 5));
+        let u = random.tensor(&[rows, inner], Style::Fine);
+        let contracted = random.one_in(2);
+        let eps = random.pick(&[0.0, 1e-6, 1e-2]);
+        let shape = if contracted { vec![rows] } else { vec![rows, inner] };
+        let op = if contracted { "dot %b, %u {batch=0x0, contract=1x1}" } else { "mul %b, %u" };
+        let site = Site {
+            rule: "Selective",
+            with: format!("eps = {eps:?}"),
+            header: format!("input %u : f32[{rows}, {inner}]\nweight @p : f32[{inner}, {inner}]"),
+            forward: format!(
+                "%b = dot %u, @p {{contract=1x0}} : f32[{rows}, {inner}] from \"/project\"\n%y = {op} : f32{shape:?} from \"/site\""
+            ),
+            shape: shape.clone(),
+            explained: vec!["u", "b"],
+            tensors: Tensors::from([
+                ("u".to_string(), u.clone()),
+                ("p".into(), random.tensor(&[inner, inner], Style::Fine)),
+            ]),
+        };
+        let weights = site.tensors["p"].clone().into_dimensionality::<Ix2>().unwrap();
+        let b = u.clone().into_dimensionality::<Ix2>().unwrap().dot(&weights);
+        let twin = |r: &ArrayD<f64>| {
+            if !contracted {
+                return Expected { relevance: product::gate(2, 0, r), bias: 0.0, stabiliser: 0.0 };
+            }
+            // One row at a time, with its parameters as attention weights.
+            let (mut to_u, mut lost) = (ArrayD::zeros(u.raw_dim()), 0.0);
+            for row in 0..rows {
+                let values = u.index_axis(ndarray::Axis(0), row).to_owned().into_shape_with_order((inner, 1)).unwrap();
+                let held = b.row(row).to_owned().into_shape_with_order((1, inner)).unwrap();
+                let (part, absorbed) = product::value_path(&held, &values, &ndarray::arr2(&[[r[[row]]]]), eps);
+                to_u.index_axis_mut(ndarray::Axis(0), row).assign(&part.column(0));
+                lost += absorbed;
+            }
+            Expected { relevance: vec![to_u, ArrayD::zeros(u.raw_dim())], bias: 0.0, stabiliser: lost }
+        };
+        site.check(random, &mut count, twin);
+    }
+    count.suffices(CASES as usize);
+}

@@ -179,7 +179,7 @@ impl Op {
 
     /// Every word that [`Op::mnemonic`] can give, in no order.
     pub fn mnemonics() -> impl Iterator<Item = &'static str> {
-        let others = ["input", "weight", "const", "iota", "size", "promise", "dot", "conv", "conv_transpose"];
+        let others = ["input", "weight", "const", "iota", "size", "noise", "promise", "dot", "conv", "conv_transpose"];
         let others = others.into_iter().chain(["reshape", "transpose", "slice", "pad", "concat", "broadcast"]);
         let others = others.chain(["gather", "scatter_add", "argmax", "argmin", "top_k", "one_hot"]);
         let others = others.chain(["pool", "pool_transpose", "resize", "resize_transpose", "cumulative_sum"]);

@@ -1,4 +1,4 @@
-//! Values that come from outside: graph inputs, weights, literals, counters.
+//! Values that come from outside: graph inputs, weights, literals, counters, noise.
 
 use crate::attribute::{AttributeReader, Attributes};
 use crate::dim::{Dim, DimError};
@@ -13,7 +13,7 @@ pub enum WeightPlace {
     Sidecar,
 }
 
-/// A value without computed operands.
+/// A value that is not computed from tensors.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Source {
     /// A graph input. Its optional operand is the default that applies when no value is given.
@@ -31,6 +31,16 @@ pub enum Source {
     },
     /// A symbolic dimension as an `i64` scalar. Once its symbols have values it is a [`Source::Constant`].
     Size(Dim),
+    /// Numbers drawn from the standard normal distribution, the same on every machine: a function of the seed, the stream,
+    /// the step (the operand, `i64`) and the place behind the step's axes alone.
+    Noise {
+        /// Chooses all numbers anew.
+        seed: i64,
+        /// Tells apart tensors of one graph.
+        stream: i64,
+        /// The result's type; the step's axes are its first ones.
+        ty: TensorType,
+    },
 }
 
 /// A small tensor written in the graph: either one element that fills the shape, or all elements in row-major order.
@@ -108,6 +118,7 @@ impl Source {
             Source::Constant(_) => "const",
             Source::Iota { .. } => "iota",
             Source::Size(_) => "size",
+            Source::Noise { .. } => "noise",
         }
     }
 
@@ -115,6 +126,10 @@ impl Source {
         match self {
             Source::Iota { axis, .. } => attributes.integer("axis", *axis as i64),
             Source::Size(size) => attributes.dim("value", size),
+            Source::Noise { seed, stream, .. } => {
+                attributes.integer_unless("seed", *seed, 0);
+                attributes.integer_unless("stream", *stream, 0);
+            }
             Source::Input(_) | Source::Weight(..) | Source::Constant(_) => {}
         }
     }
@@ -127,6 +142,11 @@ impl Source {
         Ok(match word {
             "iota" => Some(Source::Iota { axis: reader.axis("axis")?, ty: result.clone() }),
             "size" => Some(Source::Size(reader.dim("value")?)),
+            "noise" => Some(Source::Noise {
+                seed: reader.integer_or("seed", Some(0))?,
+                stream: reader.integer_or("stream", Some(0))?,
+                ty: result.clone(),
+            }),
             _ => None,
         })
     }
@@ -140,6 +160,14 @@ impl Source {
             (Source::Constant(literal), []) => literal.check().map(|()| literal.ty.clone()),
             (Source::Iota { axis, ty }, []) => super::expect_axis(*axis, ty.rank()).map(|()| ty.clone()),
             (Source::Size(_), []) => Ok(TensorType::new(DType::I64, Vec::new())),
+            (Source::Noise { ty, .. }, [step]) => {
+                super::expect_floats(ty)?;
+                if step.dtype != DType::I64 || !ty.shape.starts_with(&step.shape) {
+                    return Err(format!("the step is i64 over the first axes of {ty}, not {step}"));
+                }
+                Ok(ty.clone())
+            }
+            (Source::Noise { .. }, _) => Err("takes one operand, the step".into()),
             _ => Err("takes no operands".into()),
         }
     }
@@ -162,6 +190,7 @@ impl Source {
                 Source::Constant(Literal { ty: ty_of(&literal.ty)?, values: literal.values.clone() })
             }
             Source::Iota { axis, ty } => Source::Iota { axis: *axis, ty: ty_of(ty)? },
+            Source::Noise { seed, stream, ty } => Source::Noise { seed: *seed, stream: *stream, ty: ty_of(ty)? },
             Source::Size(_) => self.clone(),
         })
     }

@@ -6,7 +6,7 @@ use super::lexer::Cursor;
 use crate::attribute::{Attribute, AttributeReader, Attributes};
 use crate::dim::Dim;
 use crate::graph::{
-    Absorbed, CompositeUse, Graph, GraphResult, LedgerLine, ModelReference, NamedNode, Origin, Region, Value,
+    Absorbed, CompositeUse, Graph, GraphResult, LedgerLine, ModelReference, NamedNode, Origin, Region, Repeat, Value,
 };
 use crate::ops::source::LiteralValues;
 use crate::ops::{Control, Literal, Op, Source, WeightPlace};
@@ -136,6 +136,10 @@ impl<'a> Parser<'a> {
             "rules" => {
                 graph.composites.push(composite(self.lines[line]).ok_or_else(|| self.error(1, "expected carrier=…"))?);
                 self.at += 1;
+            }
+            "repeat" => graph.repeats.push(self.whole_line(|cursor| skip(cursor).and_then(|()| repeat(cursor)))?),
+            "condition" => {
+                graph.conditions.push(self.whole_line(|cursor| skip(cursor).and_then(|()| cursor.string()))?)
             }
             "weight" | "input" => {
                 let node = self.whole_line(|cursor| {
@@ -289,6 +293,17 @@ fn model(cursor: &mut Cursor) -> Result<ModelReference, String> {
 fn composite(line: &str) -> Option<CompositeUse> {
     let (rules, carrier) = line.trim().strip_prefix("rules")?.rsplit_once(" carrier=")?;
     Some(CompositeUse { rules: rules.trim().into(), carrier: carrier.trim().into() })
+}
+
+fn repeat(cursor: &mut Cursor) -> Result<Repeat, String> {
+    let step = cursor.value()?;
+    cursor.expect("count=")?;
+    let count = cursor.dim()?;
+    let mut results = vec![cursor.string()?];
+    while !cursor.at_end() {
+        results.push(cursor.string()?);
+    }
+    Ok(Repeat { step, count, results })
 }
 
 fn weight(cursor: &mut Cursor) -> Result<NamedNode, String> {

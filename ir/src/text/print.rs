@@ -23,6 +23,13 @@ pub fn annotated(graph: &Graph, comment: &dyn Fn(NodeId) -> Option<String>) -> S
     for composite in &graph.composites {
         out.push_str(&format!("rules {} carrier={}\n", composite.rules, composite.carrier));
     }
+    for repeat in &graph.repeats {
+        let results: Vec<String> = repeat.results.iter().map(|name| quoted(name)).collect();
+        out.push_str(&format!("repeat {} count={} {}\n", named('%', &repeat.step), repeat.count, results.join(" ")));
+    }
+    for condition in &graph.conditions {
+        out.push_str(&format!("condition {}\n", quoted(condition)));
+    }
     Printer { graph, comment, indent: 0, out }.body()
 }
 
@@ -36,7 +43,10 @@ pub fn print_node(graph: &Graph, node: NodeId) -> String {
 /// The value's name with its sigil: `@` for weights, `%` for all others.
 pub fn value(graph: &Graph, value: Value) -> String {
     let sigil = if matches!(graph.node(value.node).op, Op::Source(Source::Weight(..))) { '@' } else { '%' };
-    let name = graph.name(value);
+    named(sigil, graph.name(value))
+}
+
+fn named(sigil: char, name: &str) -> String {
     if !name.is_empty() && name.chars().all(is_bare) {
         format!("{sigil}{name}")
     } else {

@@ -14,6 +14,7 @@ mod fused;
 mod gemm;
 mod linear;
 mod movement;
+mod noise;
 mod normalize;
 mod pool;
 mod real;

@@ -1,4 +1,4 @@
-//! Values without operands: literals and counters.
+//! Values without operands: literals and counters; and noise.
 
 use lrpc_ir::DType;
 use lrpc_ir::ops::source::LiteralValues;
@@ -6,6 +6,7 @@ use lrpc_ir::ops::{Literal, Source};
 use rayon::prelude::*;
 
 use super::elementwise::cast;
+use super::noise;
 use super::view::{View, ViewMut, around, ensure, for_size, operands};
 use crate::error::RunErrorKind;
 use crate::memory::{AlignedBytes, Plain, bytes_of};
@@ -30,6 +31,10 @@ pub(super) fn run(op: &Source, inputs: &[View<'_>], output: &mut ViewMut<'_>) ->
         Source::Input(_) => {
             let [default] = operands(inputs)?;
             copy(default, output)
+        }
+        &Source::Noise { seed, stream, .. } => {
+            let [step] = operands(inputs)?;
+            noise::run(seed, stream, step.values()?, output)
         }
         Source::Size(_) => Err(RunErrorKind::plan("a size is a literal once a plan is made")),
         Source::Weight(..) => Err(RunErrorKind::plan("a weight is a buffer, not a step")),

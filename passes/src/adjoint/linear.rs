@@ -3,10 +3,11 @@
 use lrpc_ir::graph::Value;
 use lrpc_ir::ops::linear::{Dot, Geometry, Linear};
 use lrpc_ir::ops::{Movement, Op};
-use lrpc_ir::{Diagnostic, TensorType};
+use lrpc_ir::{Diagnostic, Dim, TensorType};
 
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::site::Site;
+use crate::relevance::weights::Term;
 
 /// VJP with respect to operand `slot`.
 pub(super) fn vjp(b: &mut RelevanceBuilder, site: &Site, op: &Linear, slot: usize, cotangent: Value) -> Built<Value> {
@@ -18,8 +19,24 @@ pub(super) fn vjp(b: &mut RelevanceBuilder, site: &Site, op: &Linear, slot: usiz
     transpose(b, op, slot, &ty, other, cotangent, "t")
 }
 
-/// VJP of `op` with respect to its operand `slot` of type `ty`, where `other` is the other operand.
+/// VJP of `op` with respect to its operand `slot` of type `ty`, where `other` is the other operand. It is noted, so that
+/// the relevance of the other operand can be told from it.
 pub(crate) fn transpose(
+    b: &mut RelevanceBuilder,
+    op: &Linear,
+    slot: usize,
+    ty: &TensorType,
+    other: Value,
+    cotangent: Value,
+    hint: &str,
+) -> Built<Value> {
+    let result = product(b, op, slot, ty, other, cotangent, hint)?;
+    b.record(Term { op: op.clone(), slot, weight: other, signal: cotangent, result });
+    Ok(result)
+}
+
+/// As [`transpose`], without a note.
+pub(crate) fn product(
     b: &mut RelevanceBuilder,
     op: &Linear,
     slot: usize,
@@ -38,9 +55,46 @@ pub(crate) fn transpose(
         (Linear::ConvTranspose(geometry), 0) => {
             b.op(Op::Linear(Linear::Conv(onto(geometry, ty))), &[cotangent, other], hint)
         }
-        _ => Err(Diagnostic::new("a convolution with an active kernel has no rule")
-            .help("name the kernel's source with --wrt only where it is a contraction")),
+        // The adjoint reads what the convolution writes: input and cotangent change places.
+        (Linear::Conv(geometry), _) => kernel(b, geometry, ty, other, cotangent, hint),
+        (Linear::ConvTranspose(geometry), _) => kernel(b, geometry, ty, cotangent, other, hint),
     }
+}
+
+/// VJP of a convolution from `wide` `[N, C, …]` to `narrow` `[N, O, …]` with respect to its kernel `[O, C/groups, …]`.
+///
+/// It is a convolution again, in which samples are channels: tap `k` meets output place `p` at input place
+/// `p·stride + k·dilation − pad`, so that the result's places are taps and stride and dilation change roles.
+fn kernel(
+    b: &mut RelevanceBuilder,
+    geometry: &Geometry,
+    ty: &TensorType,
+    wide: Value,
+    narrow: Value,
+    hint: &str,
+) -> Built<Value> {
+    let groups = Dim::Known(geometry.groups);
+    let shape = b.ty(wide).shape;
+    let (samples, channels, places) = match shape.as_slice() {
+        [samples, channels, places @ ..] => (samples.clone(), channels.floor_div(&groups)?, places.to_vec()),
+        _ => return Err(Diagnostic::new("a convolution has samples and channels")),
+    };
+    let spatial = places.len();
+    let behind = |from: usize| from..from + spatial;
+    // [N, G, C/G, …] → [C/G, G·N, …]
+    let split: Vec<Dim> =
+        [samples.clone(), groups.clone(), channels.clone()].into_iter().chain(places.clone()).collect();
+    let split = b.reshape(wide, &split, hint)?;
+    let perm = [2, 1, 0].into_iter().chain(behind(3)).collect();
+    let turned = b.op(Op::Movement(Movement::Transpose { perm }), &[split], hint)?;
+    let merged: Vec<Dim> = [channels, groups.mul(&samples)?].into_iter().chain(places).collect();
+    let input = b.reshape(turned, &merged, hint)?;
+    let swap: Vec<usize> = [1, 0].into_iter().chain(behind(2)).collect();
+    let taps = b.op(Op::Movement(Movement::Transpose { perm: swap.clone() }), &[narrow], hint)?;
+    let windows =
+        Geometry { strides: geometry.dilations.clone(), dilations: geometry.strides.clone(), ..onto(geometry, ty) };
+    let product = b.op(Op::Linear(Linear::Conv(windows)), &[input, taps], hint)?;
+    b.op(Op::Movement(Movement::Transpose { perm: swap }), &[product], hint)
 }
 
 /// The same windows, with the forward operand's spatial sizes as result.

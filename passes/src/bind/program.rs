@@ -205,7 +205,7 @@ impl Lowering<'_> {
     /// Whether the node outside of groups is a kernel call.
     fn is_computed(&self, node: NodeId) -> bool {
         match &self.graph.node(node).op {
-            Op::Source(Source::Iota { .. }) => true,
+            Op::Source(Source::Iota { .. } | Source::Noise { .. }) => true,
             Op::Source(_) => false,
             // A broadcast that only fused calls read is read by strides.
             Op::Movement(Movement::Broadcast { .. }) => {

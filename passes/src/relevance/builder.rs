@@ -7,6 +7,8 @@ use lrpc_ir::ops::source::{Literal, LiteralValues, Source};
 use lrpc_ir::ops::{Binary, Compare, Elementwise, Function, Movement, Op, Reduce, ReduceKind, Unary};
 use lrpc_ir::{Absorbed, DType, Diagnostic, Dim, Float, TensorType};
 
+use super::weights::Term;
+
 /// What rules return when a node cannot be made.
 pub type Built<T> = Result<T, Diagnostic>;
 
@@ -18,6 +20,7 @@ pub struct RelevanceBuilder<'a> {
     origin: Origin,
     subject: String,
     absorbed: Vec<(Absorbed, Value)>,
+    terms: Vec<Term>,
     named: HashSet<Value>,
     nonnegative: &'a HashSet<Value>,
 }
@@ -39,6 +42,7 @@ impl<'a> RelevanceBuilder<'a> {
             origin,
             subject: String::new(),
             absorbed: Vec::new(),
+            terms: Vec::new(),
             named: HashSet::new(),
             nonnegative,
         }
@@ -59,6 +63,22 @@ impl<'a> RelevanceBuilder<'a> {
     /// What the rule has absorbed since the last call.
     pub(crate) fn take_absorbed(&mut self) -> Vec<(Absorbed, Value)> {
         std::mem::take(&mut self.absorbed)
+    }
+
+    /// Notes a transposed product, for the relevance of the weight.
+    pub(crate) fn record(&mut self, term: Term) {
+        self.terms.push(term);
+    }
+
+    /// The transposed products that were made since the last call.
+    pub(crate) fn take_terms(&mut self) -> Vec<Term> {
+        std::mem::take(&mut self.terms)
+    }
+
+    /// Whether the rule at hand has made `value` for the relevance region.
+    pub(crate) fn made_here(&self, value: Value) -> bool {
+        let node = self.graph.node(value.node);
+        node.region == Region::Relevance && node.origin == self.origin && node.op != Op::Promise
     }
 
     /// The graph as it stands.
@@ -113,8 +133,7 @@ impl<'a> RelevanceBuilder<'a> {
     /// Gives the value that a rule sends to an operand its name, `R.x` or `g.x`, if the rule at hand made it.
     pub(crate) fn name_flow(&mut self, value: Value, letter: &str, operand: Value) {
         let wanted = format!("{}{letter}.{}", self.prefix, self.graph.name(operand));
-        let node = self.graph.node(value.node);
-        let fresh = node.region == Region::Relevance && node.origin == self.origin && node.op != Op::Promise;
+        let fresh = self.made_here(value);
         let rest = self.graph.name(value).strip_prefix(&wanted);
         let named = rest.is_some_and(|rest| rest.trim_start_matches('.').chars().all(|c| c.is_ascii_digit()));
         // What goes to several operands keeps its first name.

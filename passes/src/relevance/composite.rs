@@ -8,6 +8,7 @@ use lrpc_ir::{Diagnostic, DiagnosticKind, Diagnostics};
 use serde::Deserialize;
 
 use super::roles::Role;
+use super::sampling::Sampling;
 use super::site::Carrier;
 use crate::rules::{self, RuleDef};
 
@@ -73,7 +74,7 @@ struct Entry {
     name: Option<String>,
     /// How many operands are active.
     active: Option<usize>,
-    /// The rule.
+    /// The rule; `$name` stands for the composite's own parameter of that name, whose value names one.
     r#use: String,
     /// Its parameters; `$name` stands for the composite's own.
     #[serde(default)]
@@ -90,6 +91,18 @@ pub enum Quantity {
     Coefficient,
 }
 
+/// What a composite's seed is, beside the usual one: the coefficient 1, that is `R = y`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SeedKind {
+    /// The coefficient 1.
+    One,
+    /// What travels starts as the output's value even where it is a coefficient.
+    Value,
+    /// Without a target the reconstruction error is explained (docs/targets.md).
+    Reconstruction,
+}
+
 /// A composite as its file states it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -103,8 +116,14 @@ struct CompositeFile {
     result: Option<Quantity>,
     /// Whether applications of rules are written to the ledger; gradients are no relevance and have none.
     ledger: Option<bool>,
+    seed: Option<SeedKind>,
+    /// What it does several times; nothing for composites that need one run.
+    sampling: Option<Sampling>,
     #[serde(default)]
     parameters: BTreeMap<String, Parameter>,
+    /// Parameters that choose a rule or a policy; a signature names them where they are not at this default.
+    #[serde(default)]
+    choices: BTreeMap<String, Parameter>,
     #[serde(default)]
     rule: Vec<Entry>,
 }
@@ -122,8 +141,13 @@ pub struct Composite {
     pub result: Quantity,
     /// Whether applications of rules are written to the ledger.
     pub ledger: bool,
+    /// What relevance starts as.
+    pub seed: SeedKind,
+    /// What it does several times, if it needs more than one run.
+    pub sampling: Option<Sampling>,
     /// Its parameters.
     pub parameters: BTreeMap<String, Parameter>,
+    choices: BTreeMap<String, Parameter>,
     given: Vec<String>,
     entries: Vec<Entry>,
 }
@@ -157,17 +181,31 @@ pub struct Subject<'a> {
 /// The composites that come with the program, as (name, TOML).
 pub const COMPOSITES: &[(&str, &str)] = &[
     ("attnlrp", include_str!("../../composites/attnlrp.toml")),
+    ("autoencoder", include_str!("../../composites/autoencoder.toml")),
+    ("beta-smooth", include_str!("../../composites/beta-smooth.toml")),
     ("cp-lrp", include_str!("../../composites/cp-lrp.toml")),
+    ("deconvnet", include_str!("../../composites/deconvnet.toml")),
+    ("dynamiclrp", include_str!("../../composites/dynamiclrp.toml")),
     ("epsilon", include_str!("../../composites/epsilon.toml")),
     ("epsilon-alpha2-beta1", include_str!("../../composites/epsilon-alpha2-beta1.toml")),
+    ("epsilon-alpha2-beta1-flat", include_str!("../../composites/epsilon-alpha2-beta1-flat.toml")),
     ("epsilon-gamma-box", include_str!("../../composites/epsilon-gamma-box.toml")),
     ("epsilon-plus", include_str!("../../composites/epsilon-plus.toml")),
     ("epsilon-plus-flat", include_str!("../../composites/epsilon-plus-flat.toml")),
+    ("excitation-backprop", include_str!("../../composites/excitation-backprop.toml")),
     ("gamma", include_str!("../../composites/gamma.toml")),
     ("gradient", include_str!("../../composites/gradient.toml")),
+    ("guided-backprop", include_str!("../../composites/guided-backprop.toml")),
     ("input-x-gradient", include_str!("../../composites/input-x-gradient.toml")),
+    ("integrated-gradients", include_str!("../../composites/integrated-gradients.toml")),
     ("lrp-0", include_str!("../../composites/lrp-0.toml")),
+    ("mamba", include_str!("../../composites/mamba.toml")),
+    ("occlusion", include_str!("../../composites/occlusion.toml")),
+    ("random", include_str!("../../composites/random.toml")),
     ("relp", include_str!("../../composites/relp.toml")),
+    ("resnet-ratio", include_str!("../../composites/resnet-ratio.toml")),
+    ("resnet-symmetric", include_str!("../../composites/resnet-symmetric.toml")),
+    ("smoothgrad", include_str!("../../composites/smoothgrad.toml")),
     ("vit", include_str!("../../composites/vit.toml")),
 ];
 
@@ -214,8 +252,14 @@ impl Composite {
         };
         let result = file.result.or(base.as_ref().map(|base| base.result)).unwrap_or(Quantity::Relevance);
         let ledger = file.ledger.or(base.as_ref().map(|base| base.ledger)).unwrap_or(true);
-        let (mut parameters, inherited) = base.map_or_else(Default::default, |base| (base.parameters, base.entries));
-        parameters.extend(file.parameters);
+        let seed = file.seed.or(base.as_ref().map(|base| base.seed)).unwrap_or(SeedKind::One);
+        let sampling = file.sampling.or(base.as_ref().and_then(|base| base.sampling));
+        let (mut parameters, mut choices, inherited) = match base {
+            Some(base) => (base.parameters, base.choices, base.entries),
+            None => Default::default(),
+        };
+        choices.extend(file.choices);
+        parameters.extend(file.parameters.into_iter().chain(choices.clone()));
         let entries: Vec<Entry> = file.rule.into_iter().chain(inherited).collect();
         let composite = Composite {
             name: file.name,
@@ -223,7 +267,10 @@ impl Composite {
             carrier,
             result,
             ledger,
+            seed,
+            sampling,
             parameters,
+            choices,
             given: Vec::new(),
             entries,
         };
@@ -235,12 +282,12 @@ impl Composite {
     fn check(&self) -> Result<(), Diagnostics> {
         let mut found = Vec::new();
         for entry in &self.entries {
-            let Some(rule) = rules::find(&entry.r#use) else {
-                let near = rules::RULES.iter().min_by_key(|rule| distance(rule.name, &entry.r#use));
-                let message = format!("composite `{}` uses the unknown rule `{}`", self.name, entry.r#use);
-                let help = format!("did you mean `{}`?", near.map_or("", |rule| rule.name));
-                found.push(Diagnostic::new(message).help(help));
-                continue;
+            let rule = match self.rule_of(entry) {
+                Ok(rule) => rule,
+                Err(finding) => {
+                    found.push(finding);
+                    continue;
+                }
             };
             if let Some(role) = entry.role.as_deref().filter(|role| Role::from_name(role).is_none()) {
                 let known: Vec<&str> = Role::ALL.iter().map(|role| role.name()).collect();
@@ -258,7 +305,9 @@ impl Composite {
                 }
             }
             for (key, value) in &entry.with {
-                if !rule.parameters.iter().any(|parameter| parameter.name == key) {
+                // An entry that leaves its rule to a parameter may give what only some of the rules have.
+                let candidates = if entry.r#use.starts_with('$') { rules::RULES } else { std::slice::from_ref(rule) };
+                if !candidates.iter().flat_map(|rule| rule.parameters).any(|parameter| parameter.name == key) {
                     found.push(Diagnostic::new(format!("rule `{}` has no parameter `{key}`", rule.name)));
                 }
                 let reference = match value {
@@ -273,10 +322,29 @@ impl Composite {
         if found.is_empty() { Ok(()) } else { Err(Diagnostics(found)) }
     }
 
+    /// The rule that an entry uses.
+    fn rule_of(&self, entry: &Entry) -> Result<&'static RuleDef, Diagnostic> {
+        let name = match entry.r#use.strip_prefix('$') {
+            None => entry.r#use.clone(),
+            Some(parameter) => match self.parameters.get(parameter) {
+                Some(value) => value.to_string(),
+                None => {
+                    return Err(Diagnostic::new(format!("composite `{}` has no parameter `{parameter}`", self.name)));
+                }
+            },
+        };
+        rules::find(&name).ok_or_else(|| {
+            let near = rules::RULES.iter().min_by_key(|rule| distance(rule.name, &name));
+            let given = if name == entry.r#use { String::new() } else { format!(" as `{}`", &entry.r#use[1..]) };
+            Diagnostic::request(format!("composite `{}` uses the unknown rule `{name}`{given}", self.name))
+                .help(format!("did you mean `{}`?", near.map_or("", |rule| rule.name)))
+        })
+    }
+
     /// The composite with some parameters replaced.
     ///
     /// # Errors
-    /// A parameter that it does not have.
+    /// A parameter that it does not have, and one that shall name a rule and does not.
     pub fn with_parameters(mut self, given: Vec<(String, Parameter)>) -> Result<Composite, Diagnostics> {
         for (key, value) in given {
             if !self.parameters.contains_key(&key) {
@@ -289,15 +357,23 @@ impl Composite {
             self.parameters.insert(key.clone(), value);
             self.given.push(key);
         }
+        self.check()?;
         Ok(self)
     }
 
-    /// The composite as the graph's header states it: its name and all its parameters.
+    /// Whether its rules are applied: not by composites that only look at what comes out.
+    pub fn applies_rules(&self) -> bool {
+        self.sampling.is_none_or(Sampling::applies_rules)
+    }
+
+    /// The composite as the graph's header states it: its name, all its parameters, and the choices that are not at their
+    /// default.
     pub fn signature(&self) -> String {
-        if self.parameters.is_empty() {
+        let told = self.parameters.iter().filter(|(key, value)| self.choices.get(*key) != Some(*value));
+        let parameters: Vec<String> = told.map(|(key, value)| format!("{key}={value}")).collect();
+        if parameters.is_empty() {
             return self.name.clone();
         }
-        let parameters: Vec<String> = self.parameters.iter().map(|(key, value)| format!("{key}={value}")).collect();
         format!("{}({})", self.name, parameters.join(", "))
     }
 
@@ -307,7 +383,7 @@ impl Composite {
     /// A rule that does not serve the subject's class.
     pub fn choose(&self, subject: &Subject) -> Result<Option<Choice>, Diagnostic> {
         let Some(entry) = self.entries.iter().find(|entry| entry.matches(subject)) else { return Ok(None) };
-        let Some(rule) = rules::find(&entry.r#use) else { return Ok(None) };
+        let rule = self.rule_of(entry)?;
         if !rule.classes.contains(&subject.class) {
             let message =
                 format!("rule `{}` does not serve the class `{}` of `{}`", rule.name, subject.class, subject.op);
@@ -458,6 +534,20 @@ mod tests {
         let toml = "name='a'\ndoc='b'\n[[rule]]\nop=['konv']\nclass='linaer'\nuse='Epsilon'\n";
         let error = Composite::from_toml(toml).unwrap_err().to_string();
         assert!(error.contains("did you mean `conv`?") && error.contains("did you mean `linear`?"), "{error}");
+    }
+
+    #[test]
+    fn a_parameter_may_name_a_rule() {
+        let composite = Composite::named("epsilon(add=AbsRatio, softmax=Stop)").unwrap();
+        let subject = |op, class, roles| Subject { op, family: "", class, name: "", roles, active: 2 };
+        let chosen = |op, class, roles| composite.choose(&subject(op, class, roles)).unwrap().unwrap().rule.name;
+        assert_eq!(chosen("add", "additive", &[Role::Residual]), "AbsRatio");
+        assert_eq!(chosen("softmax", "softmax", &[]), "Stop");
+        assert_eq!(chosen("layer_norm", "normalize", &[]), "NormEpsilon");
+        let error = Composite::named("epsilon(add=AbsRatoi)").unwrap_err().to_string();
+        assert!(error.contains("`AbsRatoi` as `add`") && error.contains("did you mean `AbsRatio`?"), "{error}");
+        let toml = "name='a'\ndoc='b'\n[[rule]]\nuse='$add'\n";
+        assert!(Composite::from_toml(toml).unwrap_err().to_string().contains("no parameter `add`"));
     }
 
     #[test]

@@ -1,15 +1,20 @@
 //! The relevance pass: rules turn the forward region into the relevance region.
 //!
 //! The pass walks the forward region once, against its order, over the nodes between the seed and the requested
-//! tensors. What arrives at a value from several uses is summed; every value on the way has exactly one relevance.
+//! tensors. What arrives at a value from several uses is summed; every value on the way has exactly one relevance. Where a
+//! condition masks a value, only what its mask lets pass goes on.
 
 mod active;
 pub mod builder;
 pub mod composite;
+pub mod condition;
 pub mod roles;
+pub mod sampling;
 pub mod seed;
+pub mod selective;
 pub mod site;
 pub mod target;
+pub(crate) mod weights;
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,22 +22,34 @@ use lrpc_ir::graph::{CompositeUse, Graph, GraphResult, LedgerLine, NodeId, Value
 use lrpc_ir::ops::{Binary, Class, Elementwise, Op};
 use lrpc_ir::{Absorbed, Diagnostic, DiagnosticKind, Diagnostics};
 
-use crate::rules::RuleDef;
 use crate::rules::shares::nonnegative_values;
 use builder::{Built, RelevanceBuilder, site_name};
+use composite::SeedKind;
 use composite::{Choice, Composite, Quantity, Subject};
+use condition::Condition;
+use roles::Role;
+use sampling::{Explained, Samples};
+use seed::Start;
+use selective::Selections;
 use site::{Arrival, Carrier, Flow, Site};
 use target::Target;
+use weights::{Applied, Weights};
 
 /// What is to be explained, and how.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Request {
     /// The composites, each with results of its own.
     pub composites: Vec<Composite>,
     /// The targets, each with results of its own.
     pub targets: Vec<Target>,
-    /// The requested tensors.
+    /// The conditions, each with results of its own; none means one result without any.
+    pub conditions: Vec<Condition>,
+    /// The tensors that relevance flows to.
     pub wrt: Vec<Value>,
+    /// Those of them that are only walked to and are no results.
+    pub silent: HashSet<Value>,
+    /// The requested weights, each a second view of the relevance of the layers that it belongs to.
+    pub weights: Vec<Value>,
     /// A carrier that replaces the composites'.
     pub carrier: Option<Carrier>,
     /// What seeds hold where `R` travels: the output itself (`R = y`), or 1.
@@ -81,15 +98,22 @@ pub struct Missing {
 pub fn survey(graph: &Graph, request: &Request) -> Result<Survey, Diagnostics> {
     let order = graph.order();
     let mut survey = Survey::default();
-    for composite in &request.composites {
+    for composite in request.composites.iter().filter(|composite| composite.applies_rules()) {
         for target in &request.targets {
             let names: Vec<String> = target.explained().collect();
             let is_explained = |result: &&GraphResult| names.contains(&result.name);
             let explained: Vec<Value> = graph.results.iter().filter(is_explained).map(|result| result.value).collect();
-            let carrier = request.carrier.unwrap_or(composite.carrier);
-            let (wrt, unit) = (&request.wrt, request.unit_seed);
-            let walk =
-                Walk { composite, carrier, order: &order, nonnegative: &HashSet::new(), wrt, parts: Vec::new(), unit };
+            let walk = Walk {
+                composite,
+                carrier: request.carrier.unwrap_or(composite.carrier),
+                order: &order,
+                nonnegative: &HashSet::new(),
+                request,
+                wrt: &request.wrt,
+                weights: &Weights::default(),
+                masks: &HashMap::new(),
+                parts: Vec::new(),
+            };
             let (_, found) = walk.choose(graph, &explained)?;
             survey.applications.extend(found.applications);
             survey.missing.extend(found.missing);
@@ -106,63 +130,90 @@ pub fn survey(graph: &Graph, request: &Request) -> Result<Survey, Diagnostics> {
 pub fn generate(graph: &mut Graph, request: &Request) -> Result<Vec<Application>, Diagnostics> {
     let mut targets = request.targets.clone();
     let rows = seed::explain_rows(graph, &mut targets)?;
+    let explained: Vec<String> = targets.iter().flat_map(Target::explained).collect();
+    let explained = graph.results.iter().filter(|result| explained.contains(&result.name));
+    let explained: Vec<Value> = explained.map(|result| result.value).collect();
+    let mut samples = Samples::insert(graph, &request.composites, &request.wrt, &explained)?;
+    let read = samples.read().to_vec();
     let order = graph.order();
     let nonnegative = nonnegative_values(graph, &order);
+    let weights = Weights::of(graph, &order, &request.weights);
     let mut promises = HashMap::new();
     let mut applications = Vec::new();
-    let several_composites = request.composites.len() > 1;
-    let several_targets = request.targets.len() > 1;
-    // Composites share one index input per target.
-    let mut seeds = Vec::new();
-    for (number, target) in targets.iter().enumerate() {
-        let (prefix, input) = if several_targets {
-            (format!("t{number}."), format!("target.t{number}"))
-        } else {
-            (String::new(), "target".into())
-        };
-        seeds.push(target.build(graph, &prefix, &input)?);
+    // Composites share one index input per target and condition.
+    let seeds = numbered(&targets, 't', "target", |target, prefix, input| target.build(graph, prefix, input))?;
+    let mut masks = numbered(&request.conditions, 'c', "condition", |condition, prefix, input| {
+        condition.build(graph, prefix, input)
+    })?;
+    if masks.is_empty() {
+        masks.push((None, HashMap::new()));
     }
+    graph.conditions = request.conditions.iter().map(|condition| condition.text.clone()).collect();
     for (place, composite) in request.composites.iter().enumerate() {
         let earlier = request.composites[..place].iter().filter(|other| other.name == composite.name).count();
         let label = if earlier == 0 { composite.name.clone() } else { format!("{}.{earlier}", composite.name) };
+        let label = Some(label).filter(|_| request.composites.len() > 1);
         let carrier = request.carrier.unwrap_or(composite.carrier);
-        for (number, seed) in seeds.iter().enumerate() {
-            let mut parts = Vec::new();
-            if several_composites {
-                parts.push(label.clone());
+        for (target, seed) in &seeds {
+            let mut served = None;
+            for (condition, masks) in &masks {
+                let parts = [&label, target, condition].into_iter().flatten().cloned().collect();
+                let nonnegative = &nonnegative;
+                let (order, weights) = (&order[..], &weights);
+                let wrt = &read[..];
+                let walk = Walk { composite, carrier, order, nonnegative, request, wrt, weights, masks, parts };
+                let before = graph.results.len();
+                if composite.applies_rules() {
+                    served = Some(walk.run(graph, &mut promises, seed)?);
+                }
+                let explained = Explained { parts: &walk.parts, seed, before };
+                samples.contribute(graph, &mut promises, place, &explained)?;
             }
-            if several_targets {
-                parts.push(format!("t{number}"));
-            }
-            let walk = Walk {
-                composite,
-                carrier,
-                order: &order,
-                nonnegative: &nonnegative,
-                wrt: &request.wrt,
-                parts,
-                unit: request.unit_seed,
-            };
-            applications.extend(walk.run(graph, &mut promises, seed)?);
+            // Conditions change no rule.
+            applications.extend(served.into_iter().flatten());
         }
         let carrier = carrier.name().to_string();
         graph.composites.push(CompositeUse { rules: composite.signature(), carrier });
     }
+    samples.finish(graph);
     graph.results.retain(|result| !rows.contains(&result.name));
     graph.remove_dead();
     Ok(applications)
 }
 
-/// One walk: one composite, one target.
+/// What is built for each item, with the item's label (`t0`, `t1`, …) where there are several. `build` gets the prefix of
+/// the names that it makes, and the name of its index input.
+fn numbered<T, U>(
+    items: &[T],
+    letter: char,
+    input: &str,
+    mut build: impl FnMut(&T, &str, &str) -> Result<U, Diagnostic>,
+) -> Result<Vec<(Option<String>, U)>, Diagnostic> {
+    let labelled = items.iter().enumerate().map(|(number, item)| match items.len() {
+        1 => Ok((None, build(item, "", input)?)),
+        _ => {
+            let label = format!("{letter}{number}");
+            let built = build(item, &format!("{label}."), &format!("{input}.{label}"))?;
+            Ok((Some(label), built))
+        }
+    });
+    labelled.collect()
+}
+
+/// One walk: one composite, one target, one condition.
 struct Walk<'a> {
     composite: &'a Composite,
     carrier: Carrier,
     order: &'a [NodeId],
     nonnegative: &'a HashSet<Value>,
+    request: &'a Request,
+    /// The requested tensors, each as the graph reads it: perturbed, where a composite does so.
     wrt: &'a [Value],
-    /// Composite and target, where there are several.
+    weights: &'a Weights,
+    /// The condition's masks, by the values that they are for.
+    masks: &'a HashMap<Value, Value>,
+    /// Composite, target and condition, where there are several.
     parts: Vec<String>,
-    unit: bool,
 }
 
 /// A node on the way, with its rule.
@@ -172,6 +223,7 @@ struct Step {
     active: Vec<bool>,
     class: Class,
     factors: [usize; 2],
+    held: Option<usize>,
     choice: Choice,
 }
 
@@ -184,10 +236,14 @@ struct Chains {
 
 impl Chains {
     /// The number of factors that each operand of `node` stands for. Nodes are visited in forward order.
-    fn visit(&mut self, graph: &Graph, node: NodeId, rule: &RuleDef, active: &[bool]) -> [usize; 2] {
+    fn visit(&mut self, graph: &Graph, node: NodeId, choice: &Choice, active: &[bool]) -> [usize; 2] {
         let op = &graph.node(node).op;
         let product = matches!(op, Op::Linear(_) | Op::Elementwise(Elementwise::Binary(Binary::Mul)));
-        if !product || !rule.shares_evenly() || active.iter().filter(|&&operand| operand).count() != 2 {
+        let is_gate = !roles::is_one_signal(graph, node);
+        if !product
+            || !choice.rule.shares_evenly(&choice.parameters, is_gate)
+            || active.iter().filter(|&&operand| operand).count() != 2
+        {
             return [1, 1];
         }
         let factors = [0, 1].map(|slot| {
@@ -207,7 +263,7 @@ impl Walk<'_> {
         promises: &mut HashMap<Value, Value>,
         seed: &seed::Seed,
     ) -> Result<Vec<Application>, Diagnostics> {
-        let explained: Vec<Value> = seed.starts.iter().map(|(output, _)| *output).collect();
+        let explained: Vec<Value> = seed.starts.iter().map(|start| start.output).collect();
         let (steps, Survey { applications, missing }) = self.choose(graph, &explained)?;
         if !missing.is_empty() {
             return Err(Diagnostics(missing.into_iter().map(|missing| missing.finding).collect()));
@@ -216,11 +272,11 @@ impl Walk<'_> {
         let mut b = RelevanceBuilder::new(graph, promises, self.nonnegative, &prefix);
         let mut arrivals: HashMap<Value, Vec<Arrival>> = HashMap::new();
         let mut started = Vec::new();
-        for &(output, g) in &seed.starts {
-            b.begin(output, "seed");
-            let arrival = self.start(&mut b, output, g)?;
-            started.push((output, arrival));
-            arrivals.entry(output).or_default().push(arrival);
+        for start in &seed.starts {
+            b.begin(start.output, "seed");
+            let arrival = self.start(&mut b, start)?;
+            started.push((start.output, arrival));
+            arrivals.entry(start.output).or_default().push(arrival);
         }
         let mut relevance = HashMap::new();
         let mut passed = HashSet::new();
@@ -232,7 +288,7 @@ impl Walk<'_> {
         self.results(&mut b, &mut arrivals, &mut relevance)?;
         self.book_dead_ends(&mut b, &mut arrivals)?;
         // A tensor that is requested twice is inserted once.
-        let ends = self.wrt.iter().copied().filter(|&value| passed.insert(value));
+        let ends = self.wrt.iter().chain(&self.request.wrt).copied().filter(|&value| passed.insert(value));
         let ends: Vec<(Value, Arrival)> =
             ends.filter_map(|value| Some((value, relevance.get(&value).copied()?))).collect();
         self.close(&mut b, &started, &ends)?;
@@ -251,12 +307,9 @@ impl Walk<'_> {
             return Ok(());
         }
         let mut relevance_of = |arrivals: &[(Value, Arrival)]| {
-            let relevance = |(value, arrival): &(Value, Arrival)| match arrival.carrier {
-                Carrier::Relevance => Ok(arrival.value),
-                Carrier::Coefficient => {
-                    b.begin(*value, "result");
-                    self.to_relevance(b, *value, arrival.value)
-                }
+            let relevance = |&(value, arrival): &(Value, Arrival)| {
+                b.begin(value, "result");
+                self.as_relevance(b, value, arrival)
             };
             arrivals.iter().map(relevance).collect::<Built<Vec<Value>>>()
         };
@@ -268,15 +321,16 @@ impl Walk<'_> {
 
     /// The rules for all nodes between the explained outputs and the requested tensors, in forward order.
     fn choose(&self, graph: &Graph, explained: &[Value]) -> Result<(Vec<Step>, Survey), Diagnostics> {
-        let active = active::active_values(graph, self.order, self.wrt);
+        let active = active::active_values(graph, self.order, &self.wrt);
         if let Some(&output) = explained.iter().find(|output| !active.contains(output)) {
             let names: Vec<&str> = self.wrt.iter().map(|&value| graph.name(value)).collect();
             let message = format!("`{}` does not depend on {}", graph.name(output), names.join(", "));
             return Err(Diagnostic::request(message).help("name other tensors with --wrt or another --target").into());
         }
         let needed: HashSet<NodeId> = graph.post_order(explained.iter().copied()).into_iter().collect();
+        self.check_conditions(graph, &active, &needed)?;
         let (mut steps, mut survey) = (Vec::new(), Survey::default());
-        let mut chains = Chains::default();
+        let (mut chains, mut selections) = (Chains::default(), Selections::default());
         for &node in self.order.iter().filter(|node| needed.contains(node)) {
             let operands = active::active_operands(graph, node, &active);
             if !operands.contains(&true) {
@@ -284,7 +338,9 @@ impl Walk<'_> {
             }
             let content = graph.node(node);
             let class = content.op.class(&operands);
-            let roles = roles::roles_of(graph, node, &operands, explained);
+            let mut roles = roles::roles_of(graph, node, &operands, explained);
+            let held = selections.visit(graph, node, &operands);
+            roles.extend(held.map(|_| Role::Selective));
             let site = site_name(graph, node.into());
             let subject = Subject {
                 op: content.op.mnemonic(),
@@ -311,8 +367,8 @@ impl Walk<'_> {
                     .help("export it as one Softmax"),
                 Ok(Some(choice)) => {
                     record(Ok(choice.rule.name.to_string()));
-                    let factors = chains.visit(graph, node, choice.rule, &operands);
-                    steps.push(Step { node, output: node.into(), active: operands, class, factors, choice });
+                    let factors = chains.visit(graph, node, &choice, &operands);
+                    steps.push(Step { node, output: node.into(), active: operands, class, factors, held, choice });
                     continue;
                 }
                 Ok(None) => no_rule(&subject, &self.composite.name),
@@ -323,15 +379,30 @@ impl Walk<'_> {
         Ok((steps, survey))
     }
 
-    /// What starts at an explained output: `g`, or `R = y ⊙ g`.
-    fn start(&self, b: &mut RelevanceBuilder, output: Value, g: Value) -> Built<Arrival> {
-        if self.carrier == Carrier::Coefficient || self.unit {
-            return Ok(Arrival { carrier: self.carrier, value: g });
+    /// What starts at an explained output: `g`, or `R = y ⊙ g`, or a relevance that the target itself states.
+    fn start(&self, b: &mut RelevanceBuilder, start: &Start) -> Built<Arrival> {
+        let carrier = self.carrier;
+        if let Some(relevance) = start.relevance {
+            if carrier == Carrier::Relevance {
+                return Ok(Arrival { carrier, value: relevance });
+            }
+            // Of a gradient it is the derivative that starts.
+            let stated = self.composite.ledger || self.composite.seed == SeedKind::Value;
+            if stated {
+                let y = b.activation(start.output)?;
+                let value = b.binary(Binary::Ratio, relevance, y, "g")?;
+                return Ok(Arrival { carrier, value });
+            }
+            return Ok(Arrival { carrier, value: start.coefficient });
         }
-        let y = b.activation(output)?;
-        let name = format!("R.{}", b.graph().name(output));
-        let value = b.named(Op::Elementwise(Elementwise::Binary(Binary::Weigh)), &[y, g], &name)?;
-        Ok(Arrival { carrier: self.carrier, value })
+        let at_one = carrier == Carrier::Coefficient && self.composite.seed != SeedKind::Value;
+        if at_one || self.request.unit_seed {
+            return Ok(Arrival { carrier, value: start.coefficient });
+        }
+        let y = b.activation(start.output)?;
+        let name = format!("{}.{}", carrier.letter(), b.graph().name(start.output));
+        let value = b.named(Op::Elementwise(Elementwise::Binary(Binary::Weigh)), &[y, start.coefficient], &name)?;
+        Ok(Arrival { carrier, value })
     }
 
     /// The sum of what arrived at `value`, as one tensor.
@@ -357,11 +428,63 @@ impl Walk<'_> {
                 }
             });
         }
-        let arrival = sum.map(|value| Arrival { carrier, value });
-        if let Some(arrival) = arrival {
-            relevance.insert(value, arrival);
+        let Some(sum) = sum else { return Ok(None) };
+        let arrival = self.pass(b, value, Arrival { carrier, value: sum })?;
+        relevance.insert(value, arrival);
+        Ok(Some(arrival))
+    }
+
+    /// What the condition lets pass of what arrived at `value`; the rest is absorbed there.
+    fn pass(&self, b: &mut RelevanceBuilder, value: Value, arrival: Arrival) -> Built<Arrival> {
+        let Some(&mask) = self.masks.get(&value) else { return Ok(arrival) };
+        b.begin(value, "Condition");
+        let name = b.graph().name(value).to_string();
+        let weigh = Op::Elementwise(Elementwise::Binary(Binary::Weigh));
+        let passed = b.named(weigh.clone(), &[arrival.value, mask], &format!("{}.{name}", arrival.carrier.letter()))?;
+        let passed = Arrival { carrier: arrival.carrier, value: passed };
+        if self.composite.ledger {
+            let ty = b.ty(value);
+            let one = b.filled(1.0, ty.dtype, &ty.shape)?;
+            let rest = b.sub(one, mask, "rest")?;
+            let dropped = b.named(weigh, &[arrival.value, rest], &format!("dropped.{name}"))?;
+            let [input, output, dropped] =
+                [arrival.value, passed.value, dropped].map(|value| Arrival { value, ..arrival });
+            let input = self.as_relevance(b, value, input)?;
+            let output = self.as_relevance(b, value, output)?;
+            let absorbed = vec![(Absorbed::Rule, self.as_relevance(b, value, dropped)?)];
+            let (input, output) = (vec![input], vec![output]);
+            self.write_ledger(b, LedgerLine { site: name, rule: "Condition".into(), input, output, absorbed });
         }
-        Ok(arrival)
+        Ok(passed)
+    }
+
+    fn as_relevance(&self, b: &mut RelevanceBuilder, value: Value, arrival: Arrival) -> Built<Value> {
+        match arrival.carrier {
+            Carrier::Relevance => Ok(arrival.value),
+            Carrier::Coefficient => self.to_relevance(b, value, arrival.value),
+        }
+    }
+
+    /// # Errors
+    /// Conditions on tensors that no relevance passes.
+    fn check_conditions(
+        &self,
+        graph: &Graph,
+        active: &HashSet<Value>,
+        needed: &HashSet<NodeId>,
+    ) -> Result<(), Diagnostics> {
+        let conditions = self.request.conditions.iter();
+        let astray = conditions.flat_map(|condition| condition.tensors().map(move |tensor| (condition, tensor)));
+        let astray = astray.filter(|(_, tensor)| !active.contains(tensor) || !needed.contains(&tensor.node));
+        let findings: Vec<Diagnostic> = astray
+            .map(|(condition, tensor)| {
+                let name = graph.name(tensor);
+                condition
+                    .error(format!("`{name}` does not lie between the target and the requested tensors"))
+                    .help("name a tensor on the way, another --target, or tensors before it with --wrt")
+            })
+            .collect();
+        if findings.is_empty() { Ok(()) } else { Err(Diagnostics(findings)) }
     }
 
     fn to_relevance(&self, b: &mut RelevanceBuilder, value: Value, g: Value) -> Built<Value> {
@@ -388,6 +511,7 @@ impl Walk<'_> {
             active: step.active,
             class: step.class,
             factors: step.factors,
+            held: step.held,
             output: step.output,
             arrival,
             parameters: step.choice.parameters,
@@ -407,15 +531,20 @@ impl Walk<'_> {
                 }
             };
             if self.composite.ledger {
-                outputs.push(match sent.carrier {
-                    Carrier::Relevance => sent.value,
-                    Carrier::Coefficient => self.to_relevance(b, operand, sent.value)?,
-                });
+                outputs.push(self.as_relevance(b, operand, sent)?);
             }
             b.name_flow(sent.value, sent.carrier.letter(), operand);
             arrivals.entry(operand).or_default().push(sent);
         }
         let absorbed = b.take_absorbed();
+        let applied = Applied { rule, flows: &flows, absorbed: &absorbed, terms: &b.take_terms() };
+        let weights = self.weights.at(b, &site, &applied, self.composite.result);
+        for (weight, share) in weights.map_err(|diagnostic| diagnostic.at(&name))? {
+            b.name_flow(share.value, share.carrier.letter(), weight);
+            arrivals.entry(weight).or_default().push(share);
+        }
+        // A second view of the same relevance has nothing to book.
+        let _ = b.take_absorbed();
         if self.composite.ledger {
             let input = vec![site.relevance(b)?];
             self.write_ledger(b, LedgerLine { site: name, rule: rule.name.into(), input, output: outputs, absorbed });
@@ -429,10 +558,7 @@ impl Walk<'_> {
             let value = Value::from(node);
             let mut unused = HashMap::new();
             let Some(arrival) = self.arrive(b, value, arrivals, &mut unused)? else { continue };
-            let lost = match arrival.carrier {
-                Carrier::Relevance => arrival.value,
-                Carrier::Coefficient => self.to_relevance(b, value, arrival.value)?,
-            };
+            let lost = self.as_relevance(b, value, arrival)?;
             let site = b.site_name(value);
             let absorbed = vec![(Absorbed::Rule, lost)];
             let line = LedgerLine { site, rule: "Opaque".into(), input: vec![lost], output: Vec::new(), absorbed };
@@ -456,9 +582,13 @@ impl Walk<'_> {
         arrivals: &mut HashMap<Value, Vec<Arrival>>,
         relevance: &mut HashMap<Value, Arrival>,
     ) -> Built<()> {
-        for &value in self.wrt {
+        let Request { wrt, silent, weights, .. } = self.request;
+        for &value in wrt.iter().chain(weights) {
             if !relevance.contains_key(&value) {
                 self.arrive(b, value, arrivals, relevance)?;
+            }
+            if silent.contains(&value) {
+                continue;
             }
             b.begin(value, "result");
             let name = b.graph().name(value).to_string();

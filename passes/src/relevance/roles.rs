@@ -2,9 +2,10 @@
 
 use lrpc_ir::graph::{Graph, NodeId, Value};
 use lrpc_ir::ops::{
-    Binary, Elementwise, Function, Linear, Movement, Normalize, Op, Pool, PoolKind, ReduceKind, Source,
+    Binary, Elementwise, Function, Linear, Movement, Normalize, Op, Pool, PoolKind, Reduce, ReduceKind, Source,
 };
 
+use super::sampling;
 use crate::attention;
 use crate::pattern::scaled;
 
@@ -21,16 +22,32 @@ pub enum Role {
     Residual,
     /// A product or quotient in which one operand takes nothing: see [`silent_operand`].
     Gate,
+    /// Average pooling: averages of windows, and the mean over all axes behind the channels of `[N, C, …]`.
+    Pooling,
+    /// A gate that no sigmoid of another signal makes: an activation spelled out, or a normalisation.
+    Frozen,
     /// A product in which one operand alone is activated: see [`activated_operand`].
     Gated,
     /// A softmax whose output weighs other activations, and the product in which it does.
     Attention,
+    /// A product of a signal and a parameter that is computed from it: see [`super::selective`].
+    Selective,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: [Role; 7] =
-        [Role::First, Role::Head, Role::Bias, Role::Residual, Role::Gate, Role::Gated, Role::Attention];
+    pub const ALL: [Role; 10] = [
+        Role::First,
+        Role::Head,
+        Role::Bias,
+        Role::Residual,
+        Role::Gate,
+        Role::Pooling,
+        Role::Frozen,
+        Role::Gated,
+        Role::Attention,
+        Role::Selective,
+    ];
 
     /// The word in composites.
     pub fn name(self) -> &'static str {
@@ -40,8 +57,11 @@ impl Role {
             Role::Bias => "bias",
             Role::Residual => "residual",
             Role::Gate => "gate",
+            Role::Pooling => "pooling",
+            Role::Frozen => "frozen",
             Role::Gated => "gated",
             Role::Attention => "attention",
+            Role::Selective => "selective",
         }
     }
 
@@ -72,9 +92,15 @@ pub fn roles_of(graph: &Graph, node: NodeId, active: &[bool], explained: &[Value
         Op::Elementwise(Elementwise::Binary(Binary::Mul | Binary::Div)) if actives > 1 => {
             if silent_operand(graph, node).is_some() {
                 roles.push(Role::Gate);
+                roles.extend(is_one_signal(graph, node).then_some(Role::Frozen));
             } else if activated_operand(graph, node).is_some() {
                 roles.push(Role::Gated);
             }
+        }
+        Op::Pool(Pool::Window(kind, _)) if *kind != PoolKind::Max => roles.push(Role::Pooling),
+        Op::Reduce(Reduce { kind: ReduceKind::Mean, axes, .. }) => {
+            let rank = graph.operand(node, 0).map_or(0, |operand| graph.ty(operand).rank());
+            roles.extend((rank > 2 && axes.iter().copied().eq(2..rank)).then_some(Role::Pooling));
         }
         Op::Normalize(Normalize::Softmax { .. }) => {
             let weighing = attention::weighing(graph, node);
@@ -137,11 +163,12 @@ fn is_activated(graph: &Graph, value: Value) -> bool {
 }
 
 fn is_graph_input(graph: &Graph, value: Value) -> bool {
-    matches!(graph.node(through_movement(graph, value).node).op, Op::Source(Source::Input(_)))
+    let origin = through_movement(graph, sampling::unperturbed(graph, through_movement(graph, value)));
+    matches!(graph.node(origin.node).op, Op::Source(Source::Input(_)))
 }
 
 /// The value before all movement of a single tensor, casts included.
-fn through_movement(graph: &Graph, mut value: Value) -> Value {
+pub(crate) fn through_movement(graph: &Graph, mut value: Value) -> Value {
     loop {
         let moves = match &graph.node(value.node).op {
             Op::Movement(Movement::Concat { .. }) => false,
@@ -180,18 +207,29 @@ pub fn silent_operand(graph: &Graph, node: NodeId) -> Option<usize> {
 /// How many frozen scales are seen through on the way to what a statistic is of.
 const SCALES: usize = 3;
 
+/// Whether a product or quotient is no product of two signals: one activation spelled out, or a normalisation.
+pub fn is_one_signal(graph: &Graph, node: NodeId) -> bool {
+    modulator_within(graph, node, SCALES).is_some()
+}
+
 fn silent_within(graph: &Graph, node: NodeId, scales: usize) -> Option<usize> {
+    if graph.node(node).op == Op::Elementwise(Elementwise::Binary(Binary::Mul)) {
+        let gates = [graph.operand(node, 0)?, graph.operand(node, 1)?].map(|operand| is_bounded_gate(graph, operand));
+        if gates[0] != gates[1] {
+            return Some(usize::from(gates[1]));
+        }
+    }
+    modulator_within(graph, node, scales)
+}
+
+/// The operand that takes nothing for another reason than being a sigmoid.
+fn modulator_within(graph: &Graph, node: NodeId, scales: usize) -> Option<usize> {
     let divides = match graph.node(node).op {
         Op::Elementwise(Elementwise::Binary(Binary::Mul)) => false,
         Op::Elementwise(Elementwise::Binary(Binary::Div)) => true,
         _ => return None,
     };
-    let operands = [graph.operand(node, 0)?, graph.operand(node, 1)?];
-    let gates = operands.map(|operand| is_bounded_gate(graph, operand));
-    if !divides && gates[0] != gates[1] {
-        return Some(usize::from(gates[1]));
-    }
-    let [first, second] = operands;
+    let [first, second] = [graph.operand(node, 0)?, graph.operand(node, 1)?];
     let shared = pointwise_ancestors(graph, first)
         .into_iter()
         .find(|&root| is_function_of(graph, first, root) && is_function_of(graph, second, root));

@@ -18,8 +18,19 @@ use super::target::{Pick, Selector, Target, Term};
 /// A seed in the graph.
 #[derive(Debug, Clone)]
 pub struct Seed {
-    /// The outputs that relevance starts at, each with the coefficient `g` (±1 at the explained elements, else 0).
-    pub starts: Vec<(Value, Value)>,
+    /// The outputs that relevance starts at.
+    pub starts: Vec<Start>,
+}
+
+/// Where relevance starts, and as what.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// The explained output.
+    pub output: Value,
+    /// The coefficient `g` there: ±1 at the explained elements, else 0; of a reconstruction error its derivative.
+    pub coefficient: Value,
+    /// `R`, where it is not `y ⊙ g`: a reconstruction error.
+    pub relevance: Option<Value>,
 }
 
 /// Makes the rows that targets explain: for every term that takes a slice of its output, the slice as a result, such as
@@ -87,20 +98,24 @@ impl Target {
     /// # Errors
     /// Results that are gone, and ranks that the output does not have.
     pub fn build(&self, graph: &mut Graph, prefix: &str, input_name: &str) -> Result<Seed, Diagnostic> {
-        let mut starts: Vec<(Value, Value)> = Vec::new();
+        let mut starts: Vec<Start> = Vec::new();
         for (place, term) in self.terms.iter().enumerate() {
             let name = if place == 0 { input_name.to_string() } else { format!("{input_name}.{place}") };
             let mut maker = Maker { graph, prefix, target: self };
+            if let Pick::Error = term.pick {
+                starts.push(maker.error(term)?);
+                continue;
+            }
             let (output, mut g) = maker.term(term, &name)?;
             if term.negative {
                 g = maker.add(Op::Elementwise(Elementwise::Unary(Unary::plain(Function::Neg))), &[g], "seed")?;
             }
-            match starts.iter().position(|(value, _)| *value == output) {
+            match starts.iter().position(|start| start.output == output) {
                 Some(at) => {
                     let sum = Op::Elementwise(Elementwise::Binary(Binary::Add));
-                    starts[at].1 = maker.add(sum, &[starts[at].1, g], "seed")?;
+                    starts[at].coefficient = maker.add(sum, &[starts[at].coefficient, g], "seed")?;
                 }
-                None => starts.push((output, g)),
+                None => starts.push(Start { output, coefficient: g, relevance: None }),
             }
         }
         Ok(Seed { starts })
@@ -141,12 +156,33 @@ impl Maker<'_> {
         Ok((output, g))
     }
 
+    /// The reconstruction error `(x̂ − x)²` of every element, and its derivative `2(x̂ − x)`.
+    fn error(&mut self, term: &Term) -> Result<Start, Diagnostic> {
+        let rows = term.rows.as_ref().ok_or_else(|| self.target.error("its rows have not been made"))?;
+        let output = find_output(self.graph, self.target, &rows.result)?;
+        let name = term.input.as_deref().unwrap_or_default();
+        let input = self.graph.inputs().into_iter().find(|&input| self.graph.name(input) == name);
+        let input = input.ok_or_else(|| self.target.error(format!("the model has no input `{name}`")))?;
+        let (found, wanted) = (self.graph.ty(input).clone(), self.graph.ty(output).clone());
+        if found != wanted {
+            return Err(self.target.error(format!("`{name}` is {found}, and its reconstruction {wanted}")));
+        }
+        let of = |binary: Binary| Op::Elementwise(Elementwise::Binary(binary));
+        let difference = self.place(Region::Forward, of(Binary::Sub), &[output, input], "difference")?;
+        let error = self.place(Region::Forward, of(Binary::Mul), &[difference, difference], "error")?;
+        let twice = Op::Elementwise(Elementwise::Unary(Unary::with(Function::Scale, 2.0)));
+        let slope = self.place(Region::Forward, twice, &[difference], "slope")?;
+        let coefficient = self.add(Op::Promise, &[slope], "seed")?;
+        let relevance = Some(self.add(Op::Promise, &[error], "R.seed")?);
+        Ok(Start { output, coefficient, relevance })
+    }
+
     /// The index input with its default.
     fn index(&mut self, term: &Term, output: Value, rows: &Rows, input_name: &str) -> Result<Value, Diagnostic> {
         let ty = TensorType::new(DType::I64, rows.batch().to_vec());
         let default = match term.pick {
             Pick::Largest(rank) => self.largest(output, rows, rank)?,
-            Pick::Index | Pick::Given => {
+            Pick::Index | Pick::Given | Pick::Error => {
                 let values = LiteralValues::Integers(vec![rows.index]);
                 let literal = Literal { ty: ty.clone(), values };
                 self.place(Region::Prepare, Op::Source(Source::Constant(literal)), &[], "index")?

@@ -76,11 +76,37 @@ pub struct Site {
     pub arrival: Arrival,
     /// For a product, how many factors each of its first two operands stands for: 1, or those of the product that it is.
     pub factors: [usize; 2],
+    /// The operand of a product that is a function of the other one's signal: see [`super::selective`].
+    pub held: Option<usize>,
     /// The rule's parameters, defaults filled in.
     pub parameters: BTreeMap<String, Parameter>,
 }
 
 impl Site {
+    /// A constant computation, with `arrival` at its result.
+    pub(crate) fn of_constant(
+        node: NodeId,
+        op: Op,
+        operands: Vec<Value>,
+        active: Vec<bool>,
+        output: Value,
+        arrival: Arrival,
+    ) -> Site {
+        let class = op.class(&active);
+        Site {
+            node,
+            op,
+            operands,
+            active,
+            class,
+            output,
+            arrival,
+            factors: [1, 1],
+            held: None,
+            parameters: BTreeMap::new(),
+        }
+    }
+
     /// `R` of the output.
     pub fn relevance(&self, b: &mut RelevanceBuilder) -> Built<Value> {
         match self.arrival.carrier {

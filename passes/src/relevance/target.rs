@@ -23,6 +23,8 @@ pub(super) enum Pick {
     Largest(usize),
     /// By weights that are given when running.
     Given,
+    /// Every element by its distance from the input of the same shape.
+    Error,
 }
 
 /// One output element per row.
@@ -32,6 +34,8 @@ pub(super) struct Term {
     pub(super) output: String,
     pub(super) selectors: Vec<Selector>,
     pub(super) pick: Pick,
+    /// The input that a reconstruction error is against.
+    pub(super) input: Option<String>,
     /// The rows that it picks from, once they have been made.
     pub(super) rows: Option<Rows>,
 }
@@ -49,11 +53,19 @@ impl Target {
     pub fn default_of(output: &str) -> Target {
         let (output, selectors) = (output.to_string(), Vec::new());
         let text = format!("{output}:argmax");
-        Target { terms: vec![Term { negative: false, output, selectors, pick: Pick::Largest(0), rows: None }], text }
+        let (pick, input) = (Pick::Largest(0), None);
+        Target { terms: vec![Term { negative: false, output, selectors, pick, input, rows: None }], text }
     }
 
-    /// Reads `logits[0,8]`, `logits[:,-1,:]:argmax`, `logits[0,8]-logits[0,3]`, `start+end`, `logits:given`. One target
-    /// comes back, and K of them for `logits:top-k(K)`.
+    /// The reconstruction error of `output` against the model's `input`.
+    pub fn reconstruction(output: &str, input: &str) -> Target {
+        let text = format!("reconstruction({output}, {input})");
+        let (output, selectors, input) = (output.to_string(), Vec::new(), Some(input.to_string()));
+        Target { terms: vec![Term { negative: false, output, selectors, pick: Pick::Error, input, rows: None }], text }
+    }
+
+    /// Reads `logits[0,8]`, `logits[:,-1,:]:argmax`, `logits[0,8]-logits[0,3]`, `start+end`, `logits:given` and
+    /// `reconstruction(decoded, image)`. One target comes back, and K of them for `logits:top-k(K)`.
     ///
     /// # Errors
     /// Text that is not in this form, and outputs that are not among `outputs`.
@@ -69,6 +81,9 @@ impl Target {
             Diagnostic::request(format!("--target '{text}': {why}")).help(help)
         };
         let mut reader = Reader { rest: text.trim(), outputs };
+        if let Some(target) = reader.reconstruction() {
+            return Ok(vec![target.map_err(wrong)?]);
+        }
         let mut terms = Vec::new();
         let mut ranks = None;
         let mut negative = false;
@@ -116,7 +131,22 @@ impl Reader<'_> {
             None if selectors.is_empty() => (Pick::Largest(0), None),
             None => (Pick::Index, None),
         };
-        Ok((Term { negative, output, selectors, pick, rows: None }, ranks))
+        Ok((Term { negative, output, selectors, pick, input: None, rows: None }, ranks))
+    }
+
+    /// `reconstruction(OUTPUT, INPUT)`, which stands alone.
+    fn reconstruction(&mut self) -> Option<Result<Target, String>> {
+        if self.outputs.iter().any(|output| self.rest.starts_with(output)) {
+            return None;
+        }
+        let inside = self.rest.strip_prefix("reconstruction")?.trim_start().strip_prefix('(')?;
+        self.rest = inside.trim_start();
+        let read = self.output().and_then(|output| {
+            let input = self.rest.strip_prefix(',').and_then(|rest| rest.trim().strip_suffix(')'));
+            let input = input.ok_or("write it as `reconstruction(OUTPUT, INPUT)`, in no sum and in no contrast")?;
+            Ok(Target::reconstruction(&output, input.trim()))
+        });
+        Some(read)
     }
 
     /// Names may hold any character: the longest output name that fits is meant.
@@ -183,6 +213,19 @@ mod tests {
         let ranks = Target::parse("y:top-k(3)", &outputs).unwrap();
         let picks: Vec<Pick> = ranks.iter().map(|target| target.terms[0].pick).collect();
         assert_eq!(picks, [Pick::Largest(0), Pick::Largest(1), Pick::Largest(2)]);
+    }
+
+    #[test]
+    fn reconstructions_are_read() {
+        let read = Target::parse("reconstruction(y, x.1)", &["y"]).unwrap();
+        assert_eq!(read, [Target::reconstruction("y", "x.1")]);
+        let taken = Target::parse("reconstruction:argmax", &["reconstruction"]).unwrap();
+        assert_eq!(taken[0].terms[0].pick, Pick::Largest(0));
+        for (text, words) in
+            [("reconstruction(z, x)", "no output is called so"), ("reconstruction(y)", "OUTPUT, INPUT")]
+        {
+            assert!(Target::parse(text, &["y"]).unwrap_err().to_string().contains(words), "{text}");
+        }
     }
 
     #[test]

@@ -33,7 +33,7 @@ Otsuki et al. 2024 (ratio split); Lee & Arias 2025.
 pub(super) const RULE: RuleDef =
     RuleDef { name: "AbsRatio", doc: DOC, parameters: &[EPS], classes: &["additive", "bilinear"], emit };
 
-fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
+pub(super) fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let eps = site.number("eps")?;
     let relevance = site.relevance(b)?;
     match &site.op {

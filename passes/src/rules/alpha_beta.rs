@@ -46,6 +46,7 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
         return Err(Diagnostic::request(format!("α − β must be 1 with β ≥ 0, not α = {alpha}, β = {beta}")));
     }
     let linear = site.linear(b)?;
+    let site = &shares::behind_bias(b, site, &linear)?;
     let bias = shares::bias_in(b, site, &linear)?;
     let relevance = site.relevance(b)?;
     let signal = |b: &mut RelevanceBuilder, part: Part, weight: f64| {

@@ -40,50 +40,69 @@ const MASKED: f64 = -16_777_216.0;
 pub(super) const RULE: RuleDef =
     RuleDef { name: "AttnSoftmax", doc: DOC, parameters: &[], classes: &["softmax", "log_softmax"], emit };
 
+/// The linear part of a softmax's expansion at its input.
+pub(super) struct Expansion {
+    pub(super) axis: usize,
+    is_log: bool,
+    /// `R`.
+    pub(super) relevance: Value,
+    /// `s`.
+    pub(super) softmax: Value,
+    /// `R − s·ΣR`, and 0 where `x` is masked.
+    pub(super) formula: Value,
+    /// Where `x` is masked, if it can be.
+    masked: Option<Value>,
+}
+
+impl Expansion {
+    pub(super) fn of(b: &mut RelevanceBuilder, site: &Site) -> Built<Expansion> {
+        let (axis, is_log) = match &site.op {
+            Op::Normalize(Normalize::Softmax { axis, .. }) => (*axis, false),
+            Op::Normalize(Normalize::LogSoftmax { axis }) => (*axis, true),
+            other => return Err(Diagnostic::new(format!("`{}` is no softmax", other.mnemonic()))),
+        };
+        let relevance = site.relevance(b)?;
+        let y = b.activation(site.output)?;
+        let softmax = if is_log { b.unary(Unary::plain(Function::Exp), y, "softmax")? } else { y };
+        let sum = b.spread(ReduceKind::Sum, relevance, &[axis], "sum")?;
+        let share = b.mul(softmax, sum, "part")?;
+        let masked = masked(b, site)?;
+        let formula = b.sub(relevance, share, "t")?;
+        let formula = unmasked(b, masked, formula)?;
+        Ok(Expansion { axis, is_log, relevance, softmax, formula, masked })
+    }
+}
+
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
-    let (axis, is_log) = match &site.op {
-        Op::Normalize(Normalize::Softmax { axis, .. }) => (*axis, false),
-        Op::Normalize(Normalize::LogSoftmax { axis }) => (*axis, true),
-        other => return Err(Diagnostic::new(format!("`{}` is no softmax", other.mnemonic()))),
-    };
-    let relevance = site.relevance(b)?;
-    let y = b.activation(site.output)?;
-    let s = if is_log { b.unary(Unary::plain(Function::Exp), y, "softmax")? } else { y };
-    let masked = masked(b, site)?;
+    let expansion = Expansion::of(b, site)?;
     let back = match site.arrival.carrier {
-        Carrier::Coefficient if !is_log => adjoint::vjp(b, site, 0, site.arrival.value)?,
-        _ => {
-            let sum = b.spread(ReduceKind::Sum, relevance, &[axis], "sum")?;
-            let share = b.mul(s, sum, "part")?;
-            b.sub(relevance, share, "t")?
+        Carrier::Coefficient if !expansion.is_log => {
+            let back = adjoint::vjp(b, site, 0, site.arrival.value)?;
+            unmasked(b, expansion.masked, back)?
         }
+        _ => expansion.formula,
     };
-    let back = match masked {
-        Some(masked) => mask(b, masked, back, false)?,
-        None => back,
-    };
-    let rest = remainder(b, site, masked, s, relevance, axis)?;
+    let rest = remainder(b, site, &expansion)?;
     b.absorb(Absorbed::Rule, rest);
     site.flows(b, |_, _| Ok(Flow::Times(back)))
 }
 
+/// `value`, and 0 where it is masked.
+fn unmasked(b: &mut RelevanceBuilder, masked: Option<Value>, value: Value) -> Built<Value> {
+    match masked {
+        Some(masked) => mask(b, masked, value, false),
+        None => Ok(value),
+    }
+}
+
 /// `R ⊙ (1 − (x − x̄))`. As `Σ s = 1`, both may be counted from the largest, so that nothing large cancels.
-fn remainder(
-    b: &mut RelevanceBuilder,
-    site: &Site,
-    masked: Option<Value>,
-    s: Value,
-    relevance: Value,
-    axis: usize,
-) -> Built<Value> {
+fn remainder(b: &mut RelevanceBuilder, site: &Site, expansion: &Expansion) -> Built<Value> {
+    let Expansion { axis, relevance, softmax, masked, .. } = *expansion;
     let x = b.activation(site.operands[0])?;
-    let x = match masked {
-        Some(masked) => mask(b, masked, x, false)?,
-        None => x,
-    };
+    let x = unmasked(b, masked, x)?;
     let largest = b.spread(ReduceKind::Max, x, &[axis], "max")?;
     let below = b.sub(x, largest, "below")?;
-    let weighted = b.weigh(below, s, "mean")?;
+    let weighted = b.weigh(below, softmax, "mean")?;
     let mean = b.spread(ReduceKind::Sum, weighted, &[axis], "mean")?;
     let by_mean = b.mul(mean, relevance, "rest")?;
     let by_itself = b.weigh(below, relevance, "rest")?;

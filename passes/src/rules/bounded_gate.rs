@@ -2,16 +2,17 @@
 
 use lrpc_ir::Diagnostic;
 
-use super::RuleDef;
+use super::{ParameterDef, RuleDef, half};
 use crate::relevance::builder::{Built, RelevanceBuilder};
-use crate::relevance::roles::silent_operand;
+use crate::relevance::composite::Parameter;
+use crate::relevance::roles::{is_one_signal, silent_operand};
 use crate::relevance::site::{Flow, Site};
 
 const DOC: &str = "
 # Formula
 R_signal = R, R_other = 0, where the other operand is the output of a sigmoid or hard-sigmoid and the signal is not; where
 both are pointwise functions of one tensor (an activation spelled out); or where it is a statistic of the signal that
-normalises it (its deviation is frozen).
+normalises it (its deviation is frozen). With `half=all` a sigmoid is a signal like any other: R/2 each, as by `Half`.
 
 # Conserves?
 Exactly.
@@ -20,7 +21,7 @@ Exactly.
 Squeeze-excite, gated linear units, recurrent cells; activations and normalisations that an exporter spelled out.
 
 # Parameters
-None.
+`half`: `gate` or `all`.
 
 # Reference
 Arras et al. 2017, section 3.3; frozen normalisers: Ali et al. 2022.
@@ -29,10 +30,21 @@ Arras et al. 2017, section 3.3; frozen normalisers: Ali et al. 2022.
 %R.signal = %R.y: no node
 ";
 
+const HALF: ParameterDef = ParameterDef {
+    name: "half",
+    doc: "`gate`: the output of a sigmoid takes nothing; `all`: it takes its half",
+    default: || Parameter::Word("gate".into()),
+};
+
 pub(super) const RULE: RuleDef =
-    RuleDef { name: "BoundedGate", doc: DOC, parameters: &[], classes: &["bilinear"], emit };
+    RuleDef { name: "BoundedGate", doc: DOC, parameters: &[HALF], classes: &["bilinear"], emit };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
+    match site.word("half")? {
+        "all" if !is_one_signal(b.graph(), site.node) => return half::emit(b, site),
+        "gate" | "all" => {}
+        other => return Err(Diagnostic::request(format!("`half` is `gate` or `all`, not `{other}`"))),
+    }
     let Some(silent) = silent_operand(b.graph(), site.node) else {
         return Err(Diagnostic::new("neither factor alone is a sigmoid or hard-sigmoid")
             .help("use Half for products of two signals"));
@@ -58,6 +70,23 @@ mod tests {
         %column = reshape %g : f32[N, 3, 1] from "/reshape"
         %g.all = broadcast %column : f32[N, 3, 4] from "/mul"
         %y = mul %g.all, %x : f32[N, 3, 4] from "/mul"
+        result "output/y" = %y
+        "#,
+        );
+    }
+
+    #[test]
+    fn bounded_gate_half() {
+        check_rule(
+            "bounded_gate_half",
+            "BoundedGate",
+            "half = 'all'",
+            r#"
+        input %x : f32[N, 3]
+        input %z : f32[N, 3]
+        forward
+        %g = sigmoid %z : f32[N, 3] from "/gate"
+        %y = mul %g, %x : f32[N, 3] from "/mul"
         result "output/y" = %y
         "#,
         );

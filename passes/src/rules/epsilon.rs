@@ -15,7 +15,8 @@ Up to the bias' share Σ b·s and the stabiliser's Σ ε·sg(z)·s; both are in 
 Dense layers, and every linear map of a network that is to be explained close to its function.
 
 # Parameters
-`eps`: ε. `bias`: `include` keeps the bias in z, `exclude` takes z = xW.
+`eps`: ε. `bias`: `include` keeps the bias in z, `exclude` takes z = xW, `operand`
+first shares R between xW and b by their sizes.
 
 # Reference
 Bach et al. 2015, eq. 58; Montavon et al. 2019, section 10.2.
@@ -29,6 +30,7 @@ pub(super) const RULE: RuleDef =
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let linear = site.linear(b)?;
+    let site = &shares::behind_bias(b, site, &linear)?;
     let eps = site.number("eps")?;
     let bias = shares::bias_in(b, site, &linear)?;
     let s = if bias.is_some() || linear.bias.is_none() {

@@ -25,7 +25,7 @@ the stabiliser.
 Lower and middle layers: between ε (γ → 0) and z⁺ (γ → ∞).
 
 # Parameters
-`gamma`: γ. `eps`: stabiliser of the denominator. `bias`: `include` or `exclude`.
+`gamma`: γ; 0 boosts nothing, as the ε rule. `eps`: stabiliser of the denominator. `bias`: `include` or `exclude`.
 
 # Reference
 Montavon et al. 2019, section 10.2.1; any sign: Andéol et al. 2021.
@@ -46,6 +46,7 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
         return Err(Diagnostic::request(format!("γ is a number from 0 on, not {gamma}")));
     }
     let linear = site.linear(b)?;
+    let site = &shares::behind_bias(b, site, &linear)?;
     let relevance = site.relevance(b)?;
     let bias = shares::bias_in(b, site, &linear)?;
     let z = if bias.is_some() { b.activation(linear.output)? } else { linear.output_without_bias(b)? };
@@ -56,6 +57,16 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     };
     let above = compare(b, Compare::Greater, "above")?;
     let level = compare(b, Compare::Equal, "level")?;
+
+    let stays = mask(b, level, relevance, true)?;
+    b.absorb(lrpc_ir::Absorbed::Stabiliser, stays);
+    let flowing = mask(b, level, relevance, false)?;
+    if gamma == 0.0 {
+        let s = b.quotient(flowing, z, eps, "s")?;
+        shares::absorb_bias(b, bias, s)?;
+        let back = linear.transpose(b, s, linear.weight, "t")?;
+        return site.flows(b, |_, _| Ok(Flow::Times(back)));
+    }
 
     let pick = |b: &mut RelevanceBuilder, positive, negative, hint: &str| {
         b.op(Op::Elementwise(Elementwise::Where), &[above, positive, negative], hint)
@@ -75,9 +86,6 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let boost = shares::with_bias(b, boost, boosted_bias)?;
     let denominator = b.add(z, boost, "D")?;
 
-    let stays = mask(b, level, relevance, true)?;
-    b.absorb(lrpc_ir::Absorbed::Stabiliser, stays);
-    let flowing = mask(b, level, relevance, false)?;
     let s = b.quotient(flowing, denominator, eps, "s")?;
     if let (Some(bias), Some(boosted)) = (bias, boosted_bias) {
         let whole = b.add(bias, boosted, "b")?;

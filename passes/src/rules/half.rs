@@ -33,7 +33,7 @@ Achtibat et al. 2024, eq. 13 and 14 (uniform rule).
 
 pub(super) const RULE: RuleDef = RuleDef { name: "Half", doc: DOC, parameters: &[EPS], classes: &["bilinear"], emit };
 
-fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
+pub(super) fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     match (&site.op, site.arrival.carrier) {
         (Op::Elementwise(_), Carrier::Relevance) => {
             site.flows(b, |b, slot| Ok(Flow::Relevance(b.scale(site.arrival.value, share(site, slot), "part")?)))

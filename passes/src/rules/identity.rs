@@ -1,7 +1,7 @@
 //! Identity rule for functions of one tensor.
 
 use lrpc_ir::Diagnostic;
-use lrpc_ir::ops::{Binary, Elementwise, Op};
+use lrpc_ir::ops::{Binary, Elementwise, Normalize, Op};
 
 use super::RuleDef;
 use crate::adjoint::elementwise::prelu_slope;
@@ -11,13 +11,13 @@ use crate::relevance::site::{Carrier, Flow, Site};
 const DOC: &str = "
 # Formula
 R_x = R; as coefficient g_x = g ⊙ f(x)/x, whose value at 0 is f'(0) where f(0) = 0. Multiplying or dividing by a constant
-is such a function of its active operand.
+is such a function of its active operand. A softmax passes R on as well, element by element.
 
 # Conserves?
 Exactly.
 
 # Use when
-Activations, and products with constants.
+Activations, and products with constants; a softmax that shall keep relevance at the score of its own share.
 
 # Parameters
 None.
@@ -30,7 +30,7 @@ Bach et al. 2015; as coefficient Achtibat et al. 2024, section 3.3.
 ";
 
 pub(super) const RULE: RuleDef =
-    RuleDef { name: "Identity", doc: DOC, parameters: &[], classes: &["elementwise"], emit };
+    RuleDef { name: "Identity", doc: DOC, parameters: &[], classes: &["elementwise", "softmax", "log_softmax"], emit };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     if site.arrival.carrier == Carrier::Relevance {
@@ -50,12 +50,14 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
             let coefficient = b.mul(g, slope, "part")?;
             site.flows(b, |_, _| Ok(Flow::Times(coefficient)))
         }
-        Op::Elementwise(_) => {
+        Op::Elementwise(_) | Op::Normalize(Normalize::Softmax { .. } | Normalize::LogSoftmax { .. }) => {
             // f(0) is not 0: only R can say what reaches x = 0.
             let relevance = site.relevance(b)?;
             site.flows(b, |_, _| Ok(Flow::Relevance(relevance)))
         }
-        other => Err(Diagnostic::new(format!("`{}` is not an element-wise operation", other.mnemonic()))),
+        other => {
+            Err(Diagnostic::new(format!("`{}` is neither an element-wise operation nor a softmax", other.mnemonic())))
+        }
     }
 }
 

@@ -5,25 +5,36 @@
 mod absolute_ratio;
 mod alpha_beta;
 mod attn_softmax;
+mod beta_smooth;
+mod bias_redistributed;
 mod bounded_gate;
+mod deconv_net;
 mod epsilon;
 mod flat;
 mod gamma;
 mod gate;
 mod gradient;
+mod guided_backprop;
 mod half;
 mod identity;
+mod identity_skip;
 mod movement;
 mod norm_epsilon;
 mod norm_identity;
+mod proportional_pool;
+mod selective;
 pub(crate) mod shares;
 mod signed_ratio;
 mod stop;
+mod symmetric;
+mod uniform_pool;
 mod value_path;
 mod w_square;
 mod winner;
 mod z_box;
 mod z_plus;
+
+use std::collections::BTreeMap;
 
 use lrpc_ir::Diagnostic;
 
@@ -59,8 +70,10 @@ pub struct RuleDef {
 
 impl RuleDef {
     /// Whether the rule gives every factor of a product the same share, so that nested products are one product of many.
-    pub fn shares_evenly(&self) -> bool {
-        self.name == half::RULE.name
+    /// `is_gate` says whether one factor is a bounded gate, `parameters` are the rule's own.
+    pub fn shares_evenly(&self, parameters: &BTreeMap<String, Parameter>, is_gate: bool) -> bool {
+        let all = || parameters.get("half") == Some(&Parameter::Word("all".into()));
+        self.name == half::RULE.name || (self.name == bounded_gate::RULE.name && is_gate && all())
     }
 }
 
@@ -69,19 +82,28 @@ pub const RULES: &[RuleDef] = &[
     absolute_ratio::RULE,
     alpha_beta::RULE,
     attn_softmax::RULE,
+    beta_smooth::RULE,
+    bias_redistributed::RULE,
     bounded_gate::RULE,
+    deconv_net::RULE,
     epsilon::RULE,
     flat::RULE,
     gamma::RULE,
     gate::RULE,
     gradient::RULE,
+    guided_backprop::RULE,
     half::RULE,
     identity::RULE,
+    identity_skip::RULE,
     movement::RULE,
     norm_epsilon::RULE,
     norm_identity::RULE,
+    proportional_pool::RULE,
+    selective::RULE,
     signed_ratio::RULE,
     stop::RULE,
+    symmetric::RULE,
+    uniform_pool::RULE,
     value_path::RULE,
     w_square::RULE,
     winner::RULE,
@@ -101,7 +123,8 @@ const EPS: ParameterDef =
 /// What happens to a bias.
 const BIAS: ParameterDef = ParameterDef {
     name: "bias",
-    doc: "`include`: the bias stays in the denominator and absorbs its share; `exclude`: it is left out of it",
+    doc: "`include`: the bias stays in the denominator and absorbs its share; `exclude`: it is left out of it; \
+          `operand`: its addition shares by absolute ratio first",
     default: || Parameter::Word("include".into()),
 };
 

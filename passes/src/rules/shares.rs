@@ -10,7 +10,8 @@ use lrpc_ir::ops::{Binary, Elementwise, Function, Movement, Normalize, Op, Pool,
 use lrpc_ir::{Absorbed, Diagnostic};
 
 use crate::relevance::builder::{Built, RelevanceBuilder};
-use crate::relevance::site::{LinearSite, Site};
+use crate::relevance::composite::Parameter;
+use crate::relevance::site::{Arrival, Carrier, LinearSite, Site};
 
 /// Below this many contributions per output, `(A ± z₀)/2` cancels in f32 (docs/rule-book.md section 3): clamps are used.
 const FEW_CONTRIBUTIONS: i64 = 32;
@@ -130,12 +131,34 @@ pub(super) fn signed_and_sized(
     b.add(first, second, "part")
 }
 
+/// The site behind the addition of its bias, where the bias is an operand of one: `R_z₀ = |z₀|·s` and `|b|·s` absorbed, with
+/// `s = R/S(|z₀| + |b|)`. For other policies the site as it is.
+pub(super) fn behind_bias(b: &mut RelevanceBuilder, site: &Site, linear: &LinearSite) -> Built<Site> {
+    let mut behind = site.clone();
+    if site.word("bias")? != "operand" {
+        return Ok(behind);
+    }
+    behind.parameters.insert("bias".into(), Parameter::Word("exclude".into()));
+    let Some(bias) = linear.bias else { return Ok(behind) };
+    let relevance = site.relevance(b)?;
+    let z = linear.output_without_bias(b)?;
+    let z = b.magnitude(z, "size")?;
+    let bias = linear.bias_like_output(b, bias)?;
+    let bias = b.magnitude(bias, "size")?;
+    let denominator = b.add(z, bias, "D")?;
+    let s = b.quotient(relevance, denominator, site.number("eps")?, "s")?;
+    absorb_bias(b, Some(bias), s)?;
+    let value = b.mul(z, s, "R")?;
+    behind.arrival = Arrival { carrier: Carrier::Relevance, value };
+    Ok(behind)
+}
+
 /// The bias copied to the output's shape, if it takes part.
 pub(super) fn bias_in(b: &mut RelevanceBuilder, site: &Site, linear: &LinearSite) -> Built<Option<Value>> {
     match (site.word("bias")?, linear.bias) {
         ("include", Some(bias)) => linear.bias_like_output(b, bias).map(Some),
         ("include" | "exclude", _) => Ok(None),
-        (other, _) => Err(Diagnostic::request(format!("`bias` is `include` or `exclude`, not `{other}`"))),
+        (other, _) => Err(Diagnostic::request(format!("`bias` is `include`, `exclude` or `operand`, not `{other}`"))),
     }
 }
 

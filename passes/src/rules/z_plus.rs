@@ -31,6 +31,7 @@ pub(super) const RULE: RuleDef =
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let linear = site.linear(b)?;
+    let site = &shares::behind_bias(b, site, &linear)?;
     let bias = shares::bias_in(b, site, &linear)?;
     let bias = shares::part_of_bias(b, bias, Part::Positive)?;
     let positive = shares::contributions(b, &linear, Part::Positive)?;

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use lrpc_ir::{Diagnostic, Graph};
 
 use super::{Arguments, Story, check_output_name, compile, execute, labels};
-use crate::cli::flags::Format;
+use crate::cli::flags::{CompileFlags, Format};
 use crate::cli::output;
 use crate::cli::tokens::reduce_of;
 use crate::data::Tensor;
@@ -88,9 +88,11 @@ const DEFAULT_OUTPUT: &str = "heat.png";
 pub(super) fn run(arguments: &Arguments, path: &Path) -> Result<Status, Error> {
     let output = arguments.output.as_deref().unwrap_or(Path::new(DEFAULT_OUTPUT));
     check_output_name(output, ".png", arguments)?;
-    if arguments.compile.rules.len() > 1 || arguments.compile.target.len() > 1 {
-        let message = "one picture shows one composite and one target";
-        return Err(Diagnostic::request(message).help("give --rules and --target once, or use compile and run").into());
+    let CompileFlags { rules, target, condition, .. } = &arguments.compile;
+    if [rules, target, condition].iter().any(|given| given.len() > 1) {
+        let message = "one picture shows one composite, one target and one condition";
+        let help = "give --rules, --target and --condition once, or use compile and run";
+        return Err(Diagnostic::request(message).help(help).into());
     }
     let labels = labels(arguments)?;
     let flags = &arguments.image_flags;

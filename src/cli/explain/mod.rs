@@ -121,6 +121,7 @@ fn execute(
         token_ids,
         threads: arguments.execution.threads(),
         memory_limit: arguments.execution.memory_limit(),
+        steps_at_once: arguments.execution.steps_at_once,
     };
     let mut session = Session::new(&graph, &weights, options);
     let mut progress = ProgressReport::new();

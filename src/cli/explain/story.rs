@@ -18,11 +18,12 @@ const SHOWN_CLASSES: usize = 5;
 pub(super) struct Story {
     pub(super) target: String,
     rules: String,
+    conditions: Vec<String>,
     classes: Vec<(String, f64)>,
     seed: f64,
     arrived: f64,
     absorbed: BTreeMap<&'static str, f64>,
-    /// Whether there are several targets or composites, whose totals are not to be added.
+    /// Whether there are several targets, composites or conditions, whose totals are not to be added.
     is_several: bool,
     /// Whether it is a gradient that arrives, of which nothing is conserved.
     is_gradient: bool,
@@ -52,11 +53,14 @@ impl Story {
         Story {
             target,
             rules: compiled.report.composites.join(", "),
+            conditions: compiled.graph.conditions.clone(),
             classes: best.into_iter().map(|(class, score)| (labels.describe(class), score)).collect(),
             seed: outcome.seeds.iter().map(|seed| seed.sum).sum(),
             arrived: arrived.filter_map(|name| outcome.arrived.get(name)).sum(),
             absorbed: absorbed_totals(&outcome.ledger),
-            is_several: targets.len() > 1 || compiled.report.composites.len() > 1,
+            is_several: [targets.len(), compiled.report.composites.len(), compiled.graph.conditions.len()]
+                .iter()
+                .any(|count| *count > 1),
             is_gradient: outcome.ledger.is_empty() && outcome.seeds.iter().all(|seed| seed.is_coefficient),
         }
     }
@@ -70,6 +74,7 @@ impl Story {
     pub(super) fn facts(&self) -> Vec<String> {
         let Story { rules, seed, arrived, .. } = self;
         let mut facts = vec![format!("Rules: {rules}")];
+        facts.extend(self.conditions.iter().map(|condition| format!("Condition: {condition}")));
         match (self.is_gradient, self.is_several) {
             (true, _) => facts.push("Gradient".into()),
             (false, true) => {}
@@ -83,7 +88,8 @@ impl Story {
     fn lost(&self) -> Option<String> {
         let Story { seed, arrived, .. } = self;
         let lost = seed - arrived;
-        if self.is_gradient || self.is_several || lost.abs() <= 0.5 * seed.abs() {
+        // What a condition does not let pass is not lost.
+        if !self.conditions.is_empty() || self.is_gradient || self.is_several || lost.abs() <= 0.5 * seed.abs() {
             return None;
         }
         let absorbed: Vec<String> =
@@ -106,7 +112,7 @@ impl Story {
     pub(super) fn json(&self, outcome: &RunOutcome) -> Value {
         let classes: Vec<_> =
             self.classes.iter().map(|(class, score)| json!({ "class": class, "score": score })).collect();
-        json!({ "explained": self.target, "rules": self.rules, "best": classes, "seed": self.seed,
+        json!({ "explained": self.target, "rules": self.rules, "conditions": self.conditions, "best": classes, "seed": self.seed,
                 "arrived": outcome.arrived, "absorbed": self.absorbed, "gradient": self.is_gradient })
     }
 
@@ -116,6 +122,7 @@ impl Story {
         for (class, score) in &self.classes {
             output::message(&format!("  {score:>10.4}  {class}"));
         }
+        self.conditions.iter().for_each(|condition| output::message(&format!("condition: {condition}")));
         match self.is_gradient {
             true => output::message(&format!("gradient {:>14}  sum", number(self.arrived))),
             false => totals(outcome),

@@ -1,7 +1,7 @@
 //! Tokens explained: coloured text on the terminal, and an HTML file.
 
 use super::{Arguments, Story, check_output_name, compile, execute, labels};
-use crate::attribution::{TokenOptions, groups, groups_json};
+use crate::attribution::{TokenOptions, ends, groups, groups_json};
 use crate::cli::flags::Format;
 use crate::cli::output;
 use crate::cli::tokens::reduce_of;
@@ -21,7 +21,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
     let inputs = arguments.inputs.read(arguments.execution.memory_limit())?;
     let compiled = compile(arguments)?;
     let (graph, outcome) = execute(&compiled, &inputs, true, arguments)?;
-    let story = Story::of(&compiled, &outcome, outcome.arrived.keys().map(String::as_str), &labels, targets);
+    let story = Story::of(&compiled, &outcome, ends(&graph, &outcome).into_iter(), &labels, targets);
     let groups = groups(&graph, &outcome, &options)?;
     let to_stdout = !output.is_some_and(output::is_stdout);
     let mut explanation = Explanation { title: format!("Explained: {}", story.target), facts: story.facts(), groups };

@@ -26,6 +26,11 @@ pub fn absolute_ratio(contributions: &[ArrayD<f64>], relevance: &ArrayD<f64>, ep
     ratio(contributions, &magnitudes, relevance, epsilon)
 }
 
+/// `R_k = R / K` for each of the K operands (Otsuki et al. 2024, symmetric splitting).
+pub fn symmetric(operands: usize, relevance: &ArrayD<f64>) -> Vec<ArrayD<f64>> {
+    (0..operands).map(|_| relevance.mapv(|r| r / operands as f64)).collect()
+}
+
 fn ratio(operands: &[ArrayD<f64>], parts: &[ArrayD<f64>], relevance: &ArrayD<f64>, epsilon: f64) -> Split {
     let mut split = Split { operands: vec![ArrayD::zeros(relevance.raw_dim()); operands.len()], stabiliser: 0.0 };
     for (at, &r) in relevance.indexed_iter() {

@@ -97,6 +97,29 @@ pub fn identity(relevance: &ArrayD<f64>) -> ArrayD<f64> {
     relevance.clone()
 }
 
+/// What DeconvNet sends through a ReLU (Zeiler & Fergus 2014): the positive part, whatever the input was.
+pub fn deconv_net(signal: &ArrayD<f64>) -> ArrayD<f64> {
+    signal.mapv(|r| if r > 0.0 { r } else { 0.0 })
+}
+
+/// What guided backpropagation sends through a ReLU (Springenberg et al. 2015): the positive part where the input was.
+pub fn guided_backprop(x: &ArrayD<f64>, signal: &ArrayD<f64>) -> ArrayD<f64> {
+    let mut sent = deconv_net(signal);
+    sent.zip_mut_with(x, |r, &x| {
+        if x <= 0.0 {
+            *r = 0.0;
+        }
+    });
+    sent
+}
+
+/// What goes through a ReLU with the slope of softplus(βx)/β (Dombrowski et al. 2019).
+pub fn beta_smooth(x: &ArrayD<f64>, signal: &ArrayD<f64>, beta: f64) -> ArrayD<f64> {
+    let mut sent = signal.clone();
+    sent.zip_mut_with(x, |r, &x| *r *= sigmoid(beta * x));
+    sent
+}
+
 /// The coefficient form of the identity rule: `f(x)/x`, and `f'(0)` at 0 for a function with `f(0) = 0`.
 pub fn coefficient_factor(f: impl Fn(f64) -> f64, x: f64) -> f64 {
     if x == 0.0 { central_difference(f, 0.0, 1e-5) } else { f(x) / x }

@@ -159,6 +159,25 @@ pub fn attention_softmax(x: &ArrayD<f64>, axis: usize, relevance: &ArrayD<f64>) 
     x * (relevance - &(s * &total))
 }
 
+/// AttnLRP's softmax with the bias of its expansion shared equally: along each lane `s_j = Σ_i J_ji x_i + b_j` with
+/// `J_ji = s_j (δ_ij − s_i)`, and `R_i = Σ_j (J_ji x_i + b_j/n) R_j / s_j` over the `n` elements that are not −∞.
+pub fn softmax_with_bias(x: &ArrayD<f64>, axis: usize, relevance: &ArrayD<f64>) -> ArrayD<f64> {
+    let s = softmax(x, axis);
+    let mut result = ArrayD::zeros(x.raw_dim());
+    let lanes = x.lanes(Axis(axis)).into_iter().zip(s.lanes(Axis(axis))).zip(relevance.lanes(Axis(axis)));
+    for (((x, s), r), mut to) in lanes.zip(result.lanes_mut(Axis(axis))) {
+        let open: Vec<usize> = (0..x.len()).filter(|&i| x[i] > f64::NEG_INFINITY).collect();
+        for &j in &open {
+            let jacobian = |i: usize| s[j] * (f64::from(u8::from(i == j)) - s[i]);
+            let bias = s[j] - open.iter().map(|&i| jacobian(i) * x[i]).sum::<f64>();
+            for &i in &open {
+                to[i] += (jacobian(i) * x[i] + bias / open.len() as f64) * r[j] / s[j];
+            }
+        }
+    }
+    result
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,6 +192,18 @@ mod tests {
             (Norm::Instance, values(&[2, 3, 4], 3.0), affine(3, 4.0)),
             (Norm::Group { groups: 2 }, values(&[2, 4, 3], 5.0), affine(4, 6.0)),
         ]
+    }
+
+    #[test]
+    fn a_softmax_with_its_bias_conserves() {
+        let x = array![[1.0, f64::NEG_INFINITY, -2.0], [0.5, 0.25, 3.0]].into_dyn();
+        let r = array![[2.0, 0.0, -1.0], [1.0, 4.0, 0.5]].into_dyn();
+        let to_x = softmax_with_bias(&x, 1, &r);
+        assert_close(&to_x.sum_axis(Axis(1)), &r.sum_axis(Axis(1)));
+        assert_eq!(to_x[[0, 1]], 0.0);
+        // Two equal scores a: t = a(R − ΣR/2), and each takes half of what is left.
+        let to_x = softmax_with_bias(&array![[3.0, 3.0]].into_dyn(), 1, &array![[4.0, 0.0]].into_dyn());
+        assert_close(&to_x, &[3.0 * 2.0 + 2.0, 3.0 * -2.0 + 2.0]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Pooling: averages as explicit matrices, maxima with their winners.
 
 use crate::linear::Dense;
+use crate::share::{sign, stabilise};
 use crate::window::{Window, prepend, ravel};
 use ndarray::{Array1, Dimension, IxDyn, indices};
 
@@ -54,6 +55,49 @@ pub fn max_pool(x: &Array1<f64>, input_shape: &[usize], window: &Window) -> Arra
     max_pool_winners(x, input_shape, window).iter().map(|&winner| x[winner]).collect()
 }
 
+/// For every output of a window operation, in row-major order, the flat indices of all inputs under its window.
+fn members(input_shape: &[usize], window: &Window) -> Vec<Vec<usize>> {
+    let spatial = &input_shape[1..];
+    let output_shape = prepend(input_shape[0], &window.output_size(spatial));
+    let under = |position: IxDyn| -> Vec<usize> {
+        let position = position.slice().to_vec();
+        let cells = window.cells(&position[1..], spatial).into_iter().filter_map(|cell| cell.input);
+        cells.map(|at| ravel(&prepend(position[0], &at), input_shape)).collect()
+    };
+    indices(IxDyn(&output_shape)).into_iter().map(under).collect()
+}
+
+/// Equal shares: each of the k inputs under a window takes `R/k`.
+pub fn uniform_relevance(input_shape: &[usize], window: &Window, relevance: &Array1<f64>) -> Array1<f64> {
+    let mut to_input = Array1::zeros(input_shape.iter().product::<usize>());
+    for (under, &r) in members(input_shape, window).iter().zip(relevance) {
+        under.iter().for_each(|&at| to_input[at] += r / under.len() as f64);
+    }
+    to_input
+}
+
+/// Shares in proportion, `x_i / S(Σ x) · R`, and what the stabiliser absorbed.
+pub fn proportional_relevance(
+    x: &Array1<f64>,
+    input_shape: &[usize],
+    window: &Window,
+    relevance: &Array1<f64>,
+    epsilon: f64,
+) -> (Array1<f64>, f64) {
+    let (mut to_input, mut lost) = (Array1::zeros(x.len()), 0.0);
+    for (under, &r) in members(input_shape, window).iter().zip(relevance) {
+        let sum: f64 = under.iter().map(|&at| x[at]).sum();
+        let denominator = stabilise(sum, epsilon);
+        if denominator == 0.0 {
+            lost += r;
+            continue;
+        }
+        under.iter().for_each(|&at| to_input[at] += x[at] / denominator * r);
+        lost += epsilon * sign(sum) / denominator * r;
+    }
+    (to_input, lost)
+}
+
 /// Winner takes all: each output's relevance goes to the first largest input under its window.
 pub fn max_pool_relevance(
     x: &Array1<f64>,
@@ -77,6 +121,15 @@ pub fn route(n_in: usize, winners: &[usize], relevance: &Array1<f64>) -> Array1<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shares_by_hand() {
+        let (window, r) = (Window::new(&[2]), Array1::from_vec(vec![4.0, 6.0]));
+        assert_eq!(uniform_relevance(&[1, 3], &window, &r).to_vec(), [2.0, 5.0, 3.0]);
+        let x = Array1::from_vec(vec![1.0, 3.0, 0.0]);
+        let (to_x, lost) = proportional_relevance(&x, &[1, 3], &window, &r, 0.0);
+        assert_eq!((to_x.to_vec(), lost), (vec![1.0, 3.0 + 6.0, 0.0], 0.0));
+    }
     use crate::rules::{BiasPolicy, epsilon};
     use crate::testing::{assert_close, vector};
     use ndarray::array;

@@ -125,6 +125,26 @@ pub fn gradient(map: &Dense, cotangent: &Array1<f64>) -> Array1<f64> {
     map.weight.dot(cotangent)
 }
 
+/// ε with the bias as operand of an addition behind the map (DynamicLRP): first `R_z = |z|/S(|z| + |b|)·R`, then ε on `z`
+/// without bias.
+pub fn epsilon_of_operand(map: &Dense, x: &Array1<f64>, relevance: &Array1<f64>, stabiliser: f64) -> Shared {
+    let z = map.forward(x) - &map.bias;
+    let (mut to_z, mut bias, mut lost) = (Array1::zeros(z.len()), 0.0, 0.0);
+    for j in 0..z.len() {
+        let (size, other) = (z[j].abs(), map.bias[j].abs());
+        let denominator = stabilise(size + other, stabiliser);
+        if denominator == 0.0 {
+            lost += relevance[j];
+            continue;
+        }
+        to_z[j] = size / denominator * relevance[j];
+        bias += other / denominator * relevance[j];
+        lost += stabiliser / denominator * relevance[j];
+    }
+    let shared = epsilon(map, x, &to_z, stabiliser, BiasPolicy::Exclude);
+    Shared { bias, stabiliser: shared.stabiliser + lost, ..shared }
+}
+
 /// Relevance that goes to two active matrices of a product `z = a b` under `Half` (AttnLRP, eq. 13 and 14):
 /// `R_a = a ⊙ (R / S(2z)) bᵀ`, likewise for `b`. Returns both, and what the stabiliser absorbed.
 pub fn half_matmul(
