@@ -132,11 +132,19 @@ impl Draft<'_> {
         (format!("{op} {x}, {w}{bias} {attributes}"), [vec![2, outer], lengths].concat())
     }
 
+    /// A tensor and what a linear map makes of it.
+    fn with_block(&mut self, shape: &[usize]) -> (String, String) {
+        let columns = shape[2];
+        let (a, w) = (self.input("a", shape), self.weight("w", &[columns, columns]));
+        self.before += &format!("%block = dot {a}, {w} {{contract=2x0}} : f32{shape:?} from \"/block\"\n");
+        (a, "%block".to_string())
+    }
+
     fn bilinear(&mut self) -> Drawn {
         let shape = self.shape();
         let (batch, rows, columns) = (shape[0], shape[1], shape[2]);
         let inner = self.random.within(1, 6);
-        match self.random.below(7) {
+        match self.random.below(8) {
             0 => {
                 let (a, b) = (self.input("a", &[batch, rows, inner]), self.input("b", &[batch, inner, columns]));
                 (format!("dot {a}, {b} {{batch=0x0, contract=2x1}}"), shape)
@@ -163,6 +171,10 @@ impl Draft<'_> {
                 self.before += &format!("%s = sigmoid {b} : f32{shape:?} from \"/divisor\"\n");
                 (format!("div {a}, %s"), shape)
             }
+            6 => {
+                let (a, block) = self.with_block(&shape);
+                (format!("mul {a}, {block}"), shape)
+            }
             _ => (format!("mul {}, {}", self.input("a", &shape), self.input("b", &shape)), shape),
         }
     }
@@ -170,7 +182,7 @@ impl Draft<'_> {
     fn additive(&mut self) -> Drawn {
         let shape = self.shape();
         let op = self.random.pick(&["add", "sub"]);
-        match self.random.below(6) {
+        match self.random.below(7) {
             0 => (format!("{op} {}, {}", self.input("a", &shape), self.input("b", &shape)), shape),
             1 => {
                 let operands = [self.input("a", &shape), self.weight("c", &shape)];
@@ -192,6 +204,10 @@ impl Draft<'_> {
                 (format!("pool {x} {{kind={kind}, window=[{window}], stride={stride}}}"), vec![2, 2, length])
             }
             4 => {
+                let (a, block) = self.with_block(&shape);
+                (format!("{op} {a}, {block}"), shape)
+            }
+            5 => {
                 let axis = self.random.below(3);
                 (format!("cumulative_sum {} {{axis={axis}}}", self.input("x", &shape)), shape)
             }

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use lrpc_ir::ops::source::LiteralValues;
 use lrpc_ir::plan::{BufferId, KernelCall, Place, Plan, Step};
 use lrpc_ir::{Graph, GraphResult, NodeId, Op};
 
@@ -169,10 +170,23 @@ impl Trace<'_> {
         loop {
             let at = *self.producers.get(&id)?;
             match self.operand(at, nan) {
+                None if !nan && self.has_infinite_literal(at) => return None,
                 None => return Some(at),
                 Some(operand) => id = self.base(operand),
             }
         }
+    }
+
+    /// Whether an infinity that the step gives is one of its literals, as in a mask.
+    fn has_infinite_literal(&self, at: usize) -> bool {
+        let Some(KernelCall::Fused(graph)) = self.plan.steps.get(at).map(|step| &step.call) else { return false };
+        graph.ids().any(|node| match &graph.node(node).op {
+            Op::Source(lrpc_ir::ops::Source::Constant(literal)) => match &literal.values {
+                LiteralValues::Floats(values) => values.iter().any(|value| value.0.is_infinite()),
+                LiteralValues::Integers(_) => false,
+            },
+            _ => false,
+        })
     }
 
     /// The first operand of a step that holds such.
