@@ -74,8 +74,9 @@ pub(crate) fn generate(folder: &Path, document: &Path) -> Result<(), String> {
             let cell = match case.error(folder, method) {
                 Ok(None) => "–".to_string(),
                 Ok(Some(error)) => {
-                    // Written so that NaN is off.
-                    if !(error <= TOLERANCE) {
+                    // NaN is off.
+                    let is_near = error <= TOLERANCE;
+                    if !is_near {
                         failures.push(format!("{} {}: {error:.1e}", case.name, method.array));
                     }
                     format!("{error:.0e}")

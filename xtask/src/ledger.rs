@@ -33,8 +33,9 @@ pub(crate) fn report(roots: &[&Path]) -> Result<(), String> {
                             let lines = outcome.ledger.len();
                             println!("| {label} | {composite} | {lines} | {line:.1e} | {total:.1e} | {scale:.1e} |");
                             count += 1;
-                            // Written so that NaN is open.
-                            if !(line <= TOLERANCE && total <= TOLERANCE) {
+                            // NaN does not close.
+                            let closes = line <= TOLERANCE && total <= TOLERANCE;
+                            if !closes {
                                 open.push(format!("{label} {composite}"));
                             }
                         }
