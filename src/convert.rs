@@ -16,7 +16,7 @@ fn dtype_of(dtype: data::DType) -> DType {
     DType::from_name(dtype.name()).unwrap_or(DType::Bool)
 }
 
-/// The tensor in the element type `wanted`, and what was lost on the way, in words. Narrower integers and floating-point
+/// The tensor in the element type `wanted`, and what was changed on the way, in words. Narrower integers and floating-point
 /// numbers are widened; `f64` for `f32` is rounded, or left with `keep_f64`.
 ///
 /// # Errors
@@ -40,7 +40,7 @@ pub fn to_kernel(
     }
     if wanted == DType::F32 && matches!(given, DType::F16 | DType::Bf16) {
         let bytes: Vec<u8> = tensor.to_f32().iter().flat_map(|value| value.to_le_bytes()).collect();
-        return Ok((make(wanted, &bytes)?, None));
+        return Ok((make(wanted, &bytes)?, Some(format!("{given} widened to f32"))));
     }
     if wanted == DType::F64 && given.is_float() {
         let bytes: Vec<u8> = tensor.to_f64().iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -100,8 +100,11 @@ mod tests {
         assert_eq!((tensor.values::<i64>().unwrap(), note), (&[-3i64, 7][..], None));
         let (tensor, _) = to_kernel(&given(&[200u8]), DType::I16, false).unwrap();
         assert_eq!(tensor.values::<i16>().unwrap(), [200]);
-        let (tensor, _) = to_kernel(&given(&[half::f16::from_f32(0.5)]), DType::F32, false).unwrap();
-        assert_eq!(tensor.values::<f32>().unwrap(), [0.5]);
+        // The smallest denormal of half precision is an ordinary number of single precision.
+        let halves = [half::f16::from_f32(0.5), half::f16::from_bits(1)];
+        let (tensor, note) = to_kernel(&given(&halves), DType::F32, false).unwrap();
+        assert_eq!(tensor.values::<f32>().unwrap(), [0.5, 2f32.powi(-24)]);
+        assert_eq!(note.as_deref(), Some("f16 widened to f32"));
     }
 
     #[test]

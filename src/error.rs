@@ -229,7 +229,7 @@ fn write_status(error: &io::Error) -> Status {
 fn run_status(kind: &RunErrorKind) -> Status {
     match kind {
         RunErrorKind::Input { .. } | RunErrorKind::Weight { .. } | RunErrorKind::Index { .. } => Status::Rejected,
-        RunErrorKind::Numeric { .. } => Status::Numeric,
+        RunErrorKind::Numeric { .. } | RunErrorKind::NotFinite { .. } => Status::Numeric,
         RunErrorKind::Memory { .. } | RunErrorKind::OutOfMemory { .. } | RunErrorKind::Threads { .. } => Status::Limit,
         RunErrorKind::Unsupported { .. } => Status::Unsupported,
         RunErrorKind::Plan(_) => Status::Bug,

@@ -6,7 +6,7 @@ use lrpc_ir::graph::{GraphResult, Region};
 use lrpc_ir::ops::{Binary, Elementwise, Op};
 use lrpc_ir::plan::Precision;
 use lrpc_ir::{Bindings, Graph, NodeId};
-use lrpc_kernels::{LedgerSums, Progress};
+use lrpc_kernels::{LedgerSums, LedgerTotal, Progress};
 use lrpc_passes::bind::{Strategy, Wanted};
 use lrpc_passes::embedding::embeddings;
 
@@ -73,6 +73,8 @@ pub struct RunOutcome {
     pub completeness: BTreeMap<String, f64>,
     /// The ledger; empty without audit.
     pub ledger: Vec<LedgerSums>,
+    /// The ledger's totals, one for each composite and target; empty without audit.
+    pub totals: Vec<LedgerTotal>,
     /// What each embedding is indexed with, by the name of its output; empty unless it was asked for.
     pub token_ids: BTreeMap<String, data::Tensor>,
     /// The sizes of symbols.
@@ -154,8 +156,8 @@ impl<'w> Session<'w> {
                 None => results.insert(name.clone(), tensor),
             };
         }
-        let (ledger, dims, notes) = (outcome.ledger, bound.dims, bound.notes);
-        Ok(RunOutcome { results, seeds, arrived, completeness, ledger, token_ids, dims, notes })
+        let (ledger, totals, dims, notes) = (outcome.ledger, outcome.totals, bound.dims, bound.notes);
+        Ok(RunOutcome { results, seeds, arrived, completeness, ledger, totals, token_ids, dims, notes })
     }
 
     /// How many plans were made so far: one for each combination of sizes and given inputs, unless more of them came

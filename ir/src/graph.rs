@@ -172,7 +172,8 @@ impl Absorbed {
     }
 }
 
-/// One application of a rule: `Σ input = Σ outputs + Σ absorbed`, each sum over all elements of the named values.
+/// One application of a rule: `Σ input = Σ outputs + Σ absorbed`, each sum over all elements of the named values. Behind
+/// the lines of one composite and target stands one under the name of [`LedgerLine::TOTAL`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LedgerLine {
     /// The ONNX name of the operation.
@@ -185,6 +186,18 @@ pub struct LedgerLine {
     pub output: Vec<Value>,
     /// What was absorbed, each term from the rule's formula.
     pub absorbed: Vec<(Absorbed, Value)>,
+}
+
+impl LedgerLine {
+    /// What stands in the rule's place on a line that closes the ones before it, back to the last of its kind: `input` is
+    /// what started at the explained outputs, `output` what arrived at requested tensors and went no further. What is
+    /// between the two is what those lines absorbed.
+    pub const TOTAL: &str = "Total";
+
+    /// Whether the line closes others.
+    pub fn is_total(&self) -> bool {
+        self.rule == LedgerLine::TOTAL
+    }
 }
 
 /// Why a node cannot be added or changed.

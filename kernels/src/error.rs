@@ -42,6 +42,16 @@ pub enum RunErrorKind {
         /// The value of the graph that holds it.
         value: String,
     },
+    /// What the caller or the model gives is not finite, and so is what was made of it.
+    #[error("{given} `{name}` holds {what}")]
+    NotFinite {
+        /// `input`, `weight` or `constant`.
+        given: &'static str,
+        /// Its name.
+        name: String,
+        /// `NaN` or `infinity`.
+        what: &'static str,
+    },
     /// An index outside of the axis it points into.
     #[error("index {index} is outside of an axis of length {size}")]
     Index {

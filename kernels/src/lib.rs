@@ -19,7 +19,7 @@ pub mod memory;
 pub mod tensor;
 pub mod weights;
 
-pub use cpu::{CheckFinite, Executor, LedgerSums, Options, Outcome, Progress};
+pub use cpu::{CheckFinite, Executor, LedgerSums, LedgerTotal, Options, Outcome, Progress};
 pub use error::{RunError, RunErrorKind};
 pub use tensor::Tensor;
 pub use weights::WeightSource;

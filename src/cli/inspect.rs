@@ -183,8 +183,9 @@ fn statistics(graph: &Graph) -> Answer {
         of.iter().map(|(region, count)| (region.name(), *count)).collect()
     };
     let operations: BTreeMap<&str, _> = counts.iter().map(|(op, of)| (*op, by_name(of))).collect();
-    let json = json!({ "operations": operations, "nodes": by_name(&totals), "ledger_lines": graph.ledger.len() });
-    Answer { text: format!("{table}{} ledger lines\n", graph.ledger.len()), json }
+    let lines = graph.ledger.iter().filter(|line| !line.is_total()).count();
+    let json = json!({ "operations": operations, "nodes": by_name(&totals), "ledger_lines": lines });
+    Answer { text: format!("{table}{lines} ledger lines\n"), json }
 }
 
 fn composites_json(graph: &Graph) -> Vec<Json> {
@@ -193,7 +194,8 @@ fn composites_json(graph: &Graph) -> Vec<Json> {
 }
 
 fn ledger_json(graph: &Graph) -> Vec<Json> {
-    graph.ledger.iter().map(|line| json!({ "site": line.site, "rule": line.rule })).collect()
+    let lines = graph.ledger.iter().filter(|line| !line.is_total());
+    lines.map(|line| json!({ "site": line.site, "rule": line.rule })).collect()
 }
 
 /// The entry that chose a rule: `entry 1 of epsilon-plus: op=conv class=linear`.
@@ -245,7 +247,7 @@ fn rules(graph: &Graph) -> Answer {
 /// What each rule may absorb, and at how many operations.
 fn absorbed_by(graph: &Graph) -> Table {
     let mut counts: BTreeMap<(&str, Vec<&str>), usize> = BTreeMap::new();
-    for line in &graph.ledger {
+    for line in graph.ledger.iter().filter(|line| !line.is_total()) {
         let kinds: BTreeSet<&str> = line.absorbed.iter().map(|(kind, _)| kind.name()).collect();
         *counts.entry((&line.rule, kinds.into_iter().collect())).or_insert(0) += 1;
     }

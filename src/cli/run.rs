@@ -142,7 +142,8 @@ fn report(
     outcome: &RunOutcome,
     groups: Option<Vec<Group>>,
 ) -> Result<Status, Error> {
-    let closing = arguments.bind.audit.then(|| audit::Audit::of(&outcome.ledger, arguments.bind.precision()));
+    let closing =
+        arguments.bind.audit.then(|| audit::Audit::of(&outcome.ledger, &outcome.totals, arguments.bind.precision()));
     // Where the results take standard output, the report goes to where messages go.
     let show = |text: &str| output::report(text, !output::is_stdout(&arguments.output));
     match arguments.format {

@@ -38,6 +38,13 @@ fn the_ledger_closes_and_is_shown() {
     assert_eq!(report["audit"]["tolerance"], 1e-9);
     assert_eq!(report["audit"]["lines"].as_array().unwrap().len(), 14);
     assert!(report["manifest"]["absorbed"]["bias"].is_number());
+    let total = &report["audit"]["totals"][0];
+    assert_eq!(total["name"], "total");
+    assert_eq!(total["lines"], 14);
+    assert_eq!(total["closes"], true);
+    let [started, arrived] = ["started", "arrived"].map(|key| total[key].as_f64().unwrap());
+    let absorbed: f64 = total["absorbed"].as_object().unwrap().values().map(|sum| sum.as_f64().unwrap()).sum();
+    assert!((started - arrived - absorbed).abs() <= 1e-12 * total["scale"].as_f64().unwrap());
 }
 
 #[test]

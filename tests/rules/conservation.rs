@@ -3,7 +3,7 @@
 use lrpc_ir::plan::Precision;
 use lrpc_passes::relevance::composite::Composite;
 
-use crate::check::{assert_close, assert_closes, largest};
+use crate::check::{assert_close, assert_closes, assert_total_closes, largest};
 use crate::funnel::{Explanation, explain, run};
 use crate::generated::{Kind, network};
 use crate::transformers::{decoder, forms};
@@ -28,10 +28,11 @@ fn every_line_of_the_ledger_closes() {
             for (precision, tolerance) in [(Precision::F64, 1e-11), (Precision::F32, 1e-5)] {
                 let outcome = run(&graph, &network.tensors, precision);
                 assert!(outcome.ledger.len() > 3);
+                let what = format!("{name}, seed {seed}, {precision:?}\n{}", network.body);
                 for line in &outcome.ledger {
-                    let what = format!("{name}, seed {seed}, {precision:?}\n{}", network.body);
                     assert_closes(line, tolerance, &what);
                 }
+                outcome.totals.iter().for_each(|total| assert_total_closes(total, tolerance, &what));
             }
         }
     }
@@ -53,7 +54,9 @@ fn every_line_of_the_ledger_closes_on_decoders() {
                     assert!(outcome.ledger.len() > 3, "{what}");
                     for line in &outcome.ledger {
                         assert_closes(line, tolerance, &what);
+                        assert!(line.scale < 1e6, "{line:?}: {what}");
                     }
+                    outcome.totals.iter().for_each(|total| assert_total_closes(total, tolerance, &what));
                 }
             }
         }
@@ -72,10 +75,37 @@ fn totals_are_accounted_for() {
             .into_iter()
             .map(|row| row.iter().copied().fold(f64::MIN, f64::max))
             .sum();
-        let absorbed: f64 = outcome.ledger.iter().flat_map(|line| &line.absorbed).map(|(_, sum)| sum).sum();
-        let scale: f64 = outcome.ledger.iter().map(|line| line.scale).sum();
-        let rest = explained - outcome.relevance("x").sum() - absorbed;
-        assert!(rest.abs() <= 1e-11 * scale, "seed {seed}: {rest} of {scale}");
+        let [total] = &outcome.totals[..] else { panic!("{:?}", outcome.totals) };
+        let near = |a: f64, b: f64| (a - b).abs() <= 1e-12 * total.scale;
+        assert!(near(total.started, explained) && near(total.arrived, outcome.relevance("x").sum()), "{total:?}");
+        assert_total_closes(total, 1e-12, &network.body);
+    }
+}
+
+/// Several composites and targets, and tensors on the way to others: each pair has a total of its own, and what a tensor
+/// passes on is not counted there.
+#[test]
+fn totals_of_several_are_told_apart() {
+    for seed in 0..10 {
+        let network = network(Kind::Any, seed);
+        let mut explanation = Explanation::of(Composite::named("epsilon").unwrap(), &["flat", "x"]);
+        explanation.composites.extend(["gradient", "attnlrp"].map(|name| Composite::named(name).unwrap()));
+        explanation.targets = vec!["y[:,0]".into(), "y[:,2]-y[:,1]".into()];
+        let graph = explain(&network.body, &explanation);
+        let outcome = run(&graph, &network.tensors, Precision::F64);
+        let names: Vec<&str> = outcome.totals.iter().map(|total| total.name.as_str()).collect();
+        assert_eq!(names, ["epsilon.t0 total", "epsilon.t1 total", "attnlrp.t0 total", "attnlrp.t1 total"]);
+        let y = &outcome.results["output/y"];
+        let seeds: [f64; 2] =
+            [y.rows().into_iter().map(|row| row[0]).sum(), y.rows().into_iter().map(|row| row[2] - row[1]).sum()];
+        for (place, total) in outcome.totals.iter().enumerate() {
+            let (composite, target) = (["epsilon", "attnlrp"][place / 2], place % 2);
+            let arrived = outcome.results[&format!("{composite}/t{target}/relevance/x")].sum();
+            assert!((total.arrived - arrived).abs() <= 1e-12 * total.scale, "{total:?}, not {arrived}");
+            assert!((total.started - seeds[target]).abs() <= 1e-12 * total.scale, "{total:?}, not {seeds:?}");
+            assert!(total.lines.len() > 3);
+            assert_total_closes(total, 1e-12, &network.body);
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lrpc_ir::plan::Precision;
-use lrpc_ir::{Bindings, Graph, text, verify};
-use lrpc_kernels::{Executor, LedgerSums, Options, Tensor, WeightSource};
+use lrpc_ir::{Bindings, Diagnostics, Graph, text, verify};
+use lrpc_kernels::{Executor, LedgerSums, LedgerTotal, Options, RunError, Tensor, WeightSource};
 use lrpc_passes::relevance::composite::Composite;
 use lrpc_passes::relevance::condition::Condition;
 use lrpc_passes::relevance::site::Carrier;
@@ -58,6 +58,8 @@ pub struct Outcome {
     pub results: BTreeMap<String, ArrayD<f64>>,
     /// The ledger's sums.
     pub ledger: Vec<LedgerSums>,
+    /// What started and arrived.
+    pub totals: Vec<LedgerTotal>,
 }
 
 impl Outcome {
@@ -76,6 +78,11 @@ pub fn read(body: &str) -> Graph {
 
 /// The relevance graph, which has been to text and back.
 pub fn explain(body: &str, explanation: &Explanation) -> Graph {
+    try_explain(body, explanation).unwrap_or_else(|error| panic!("{error}\n{body}"))
+}
+
+/// As [`explain`], or why the composites do not serve the graph.
+pub fn try_explain(body: &str, explanation: &Explanation) -> Result<Graph, Diagnostics> {
     let mut graph = read(body);
     let outputs: Vec<String> =
         graph.results.iter().filter_map(|result| result.name.strip_prefix("output/").map(str::to_string)).collect();
@@ -97,13 +104,13 @@ pub fn explain(body: &str, explanation: &Explanation) -> Graph {
         unit_seed: explanation.unit_seed,
         ..Request::default()
     };
-    generate(&mut graph, &request).unwrap_or_else(|error| panic!("{error}\n{body}"));
+    generate(&mut graph, &request)?;
     let mut context = manager::Context::default();
     manager::run(&mut graph, canonicalise::AFTER_RULES, &mut context, true, &mut |_, _| ()).unwrap();
     let printed = text::print(&graph);
     let parsed = text::parse(&printed).unwrap();
     assert_eq!(parsed, graph, "{printed}");
-    parsed
+    Ok(parsed)
 }
 
 struct Weights<'a>(&'a Tensors);
@@ -131,7 +138,16 @@ pub fn run_kept(graph: &Graph, tensors: &Tensors, precision: Precision, strategy
     run_bound(graph, tensors, bind::Request { precision, strategy, ..bind::Request::default() })
 }
 
+/// As [`run`], or why the run ended.
+pub fn try_run(graph: &Graph, tensors: &Tensors, precision: Precision) -> Result<Outcome, RunError> {
+    try_run_bound(graph, tensors, bind::Request { precision, ..bind::Request::default() })
+}
+
 fn run_bound(graph: &Graph, tensors: &Tensors, request: bind::Request) -> Outcome {
+    try_run_bound(graph, tensors, request).unwrap_or_else(|error| panic!("{error}\n{}", text::print(graph)))
+}
+
+fn try_run_bound(graph: &Graph, tensors: &Tensors, request: bind::Request) -> Result<Outcome, RunError> {
     let given = graph.inputs().into_iter().map(|input| graph.name(input).to_string());
     let given = given.filter(|name| tensors.contains_key(name)).collect();
     let precision = request.precision;
@@ -152,8 +168,8 @@ fn run_bound(graph: &Graph, tensors: &Tensors, request: bind::Request) -> Outcom
         };
         inputs.insert(graph.name(input).to_string(), tensor.unwrap());
     }
-    let outcome = executor.run(&inputs, None).unwrap_or_else(|error| panic!("{error}\n{}", text::print(graph)));
+    let outcome = executor.run(&inputs, None)?;
     let array = |tensor: &Tensor| ArrayD::from_shape_vec(IxDyn(tensor.shape()), tensor.to_f64()).unwrap();
     let results = outcome.results.iter().map(|(name, tensor)| (name.clone(), array(tensor))).collect();
-    Outcome { results, ledger: outcome.ledger }
+    Ok(Outcome { results, ledger: outcome.ledger, totals: outcome.totals })
 }

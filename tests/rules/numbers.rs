@@ -12,6 +12,8 @@ pub enum Style {
     Coarse,
     /// Any f32 from −1 to 1, one in ten an exact zero of either sign.
     Fine,
+    /// Either of these, among numbers that are next to zero and such that f32 holds with few digits only.
+    Hard,
 }
 
 impl Random {
@@ -67,6 +69,13 @@ impl Random {
             Style::Coarse => {
                 let value = (self.below(17) as f64 - 8.0) / 8.0;
                 if value == 0.0 && self.one_in(2) { -0.0 } else { value }
+            }
+            Style::Hard if self.one_in(6) => {
+                f64::from(self.pick(&[1e-40f32, -3e-42, f32::from_bits(1), 3e-21, -7e-20]))
+            }
+            Style::Hard => {
+                let style = self.style();
+                self.value(style)
             }
             Style::Fine if self.one_in(10) => self.pick(&[0.0, -0.0]),
             Style::Fine => self.unit(),

@@ -5,8 +5,14 @@
 //!   `src/onnx/schema.rs` (the same messages as a table, for the scan that bounds a file before it is decoded).
 //!   `onnx.proto` is part of the Python package `onnx`.
 //! * `cargo run -p lrpc-xtask -- rules` writes `docs/rules.md` from the rules, the composites and their snapshots.
+//! * `cargo run -p lrpc-xtask -- agreement FOLDER` writes the table of `docs/agreement.md` from the cases in the folder.
+//! * `cargo run -p lrpc-xtask -- ledger FOLDER…` prints how well the ledger closes on the models in these folders, under
+//!   every composite that keeps one; it fails where one does not.
 //! * `cargo run -p lrpc-xtask -- promises FOLDER…` writes `docs/promises.md` from the models in these folders.
 
+mod agreement;
+mod ledger;
+mod models;
 mod promises;
 mod proto;
 mod rules;
@@ -14,7 +20,8 @@ mod rules;
 use std::path::Path;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo run -p lrpc-xtask -- rules | proto PATH/onnx.proto | promises FOLDER…";
+const USAGE: &str = "usage: cargo run -p lrpc-xtask -- rules | proto PATH/onnx.proto | agreement FOLDER | \
+    ledger FOLDER… | promises FOLDER…";
 
 #[allow(clippy::print_stderr, reason = "the one place where this command speaks")]
 fn main() -> ExitCode {
@@ -27,6 +34,13 @@ fn main() -> ExitCode {
                 std::fs::write(root.join("docs/rules.md"), text).map_err(|error| format!("docs/rules.md: {error}"))
             });
             written.map_err(Into::into)
+        }
+        ["agreement", folder] => {
+            agreement::generate(Path::new(folder), &repository_root().join("docs/agreement.md")).map_err(Into::into)
+        }
+        ["ledger", folders @ ..] if !folders.is_empty() => {
+            let folders: Vec<&Path> = folders.iter().map(Path::new).collect();
+            ledger::report(&folders).map_err(Into::into)
         }
         ["promises", folders @ ..] if !folders.is_empty() => {
             let folders: Vec<&Path> = folders.iter().map(Path::new).collect();

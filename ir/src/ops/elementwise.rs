@@ -262,7 +262,8 @@ pub enum Binary {
     Mul,
     /// `a / b`; integers truncate.
     Div,
-    /// `a / b`, and 0 where `b = 0`.
+    /// `a / b`, and 0 where `b` is 0 or next to it: where it is a denormal number, which has lost its digits, or where
+    /// the quotient is more than the type holds although `a` is not.
     Ratio,
     /// `a · b`, and 0 where `b = 0`, whatever `a` is: a coefficient of zero carries no relevance (docs/rule-book.md
     /// section 2).

@@ -208,6 +208,12 @@ impl Memory<'_> {
         }
     }
 
+    /// A buffer to be read.
+    pub fn view<'a>(&'a self, plan: &'a Plan, id: BufferId, inputs: &[&'a [u8]]) -> Option<View<'a>> {
+        let buffer = plan.buffer(id);
+        self.read(id, inputs).map(|bytes| View { dtype: buffer.dtype, shape: &buffer.shape, bytes })
+    }
+
     /// Fills an arena buffer with a pattern that reads as NaN, so that a wrong lifetime shows.
     pub fn poison(&mut self, id: BufferId) {
         if let Some(Root::Arena(range)) = self.roots.get(id.0 as usize)

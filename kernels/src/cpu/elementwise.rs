@@ -102,6 +102,7 @@ trait Arithmetic: Plain {
     fn sub(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
     fn div(self, other: Self) -> Self;
+    fn ratio(self, other: Self) -> Self;
     fn pow(self, other: Self) -> Self;
     fn modulo(self, other: Self) -> Self;
     fn remainder(self, other: Self) -> Self;
@@ -121,6 +122,13 @@ macro_rules! floats {
             fn mul(self, other: $number) -> $number { self * other }
             #[inline(always)]
             fn div(self, other: $number) -> $number { self / other }
+            #[inline(always)]
+            fn ratio(self, other: $number) -> $number {
+                let quotient = self / other;
+                let overflows = !quotient.is_finite() && self.is_finite() && !<$number>::is_nan(other);
+                let denormal = other.abs() < <$number>::MIN_POSITIVE && self.is_finite();
+                if overflows || denormal { 0.0 } else { quotient }
+            }
             #[inline(always)]
             fn pow(self, other: $number) -> $number { Real::powf(self, other) }
             #[inline(always)]
@@ -153,6 +161,8 @@ macro_rules! integers {
             fn div(self, other: $number) -> $number {
                 if other == 0 { 0 } else { self.wrapping_div(other) }
             }
+            #[inline(always)]
+            fn ratio(self, other: $number) -> $number { Arithmetic::div(self, other) }
             fn pow(self, other: $number) -> $number {
                 u32::try_from(other).map_or(0, |exponent| self.wrapping_pow(exponent))
             }
@@ -235,7 +245,7 @@ fn arithmetic<T: Arithmetic>(binary: Binary, a: &[T], b: &[T], y: &mut [T]) {
         Binary::Sub => zip(a, b, y, T::sub),
         Binary::Mul => zip(a, b, y, T::mul),
         Binary::Div => zip(a, b, y, T::div),
-        Binary::Ratio => zip(a, b, y, |a, b| if b == zero { zero } else { a.div(b) }),
+        Binary::Ratio => zip(a, b, y, T::ratio),
         Binary::Weigh => zip(a, b, y, |a, b| if b == zero { zero } else { a.mul(b) }),
         Binary::Pow => zip(a, b, y, T::pow),
         Binary::Min => zip(a, b, y, |a, b| if a < b || a.is_nan() { a } else { b }),

@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
-use lrpc_ir::graph::Absorbed;
+use lrpc_ir::graph::{Absorbed, LedgerLine};
 use lrpc_ir::plan::{BufferId, KernelCall, Place, Plan, PlanInput, Step};
 
 use super::arena::{Memory, roots};
+use super::blame;
 use super::finite::{Content, content};
 use super::fused::Program;
 use super::source::literal_bytes;
@@ -19,7 +21,8 @@ use crate::weights::{WeightBytes, WeightSource, load};
 /// When numbers are checked for NaN and infinity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CheckFinite {
-    /// The results; where one is not finite, the run is repeated to find the step that is to blame.
+    /// The results and the ledger's sums; where one is not finite, the run is repeated to find the operation that is to
+    /// blame. What a `where` masks away is not.
     #[default]
     Results,
     /// What every step writes: NaN anywhere, and infinity where no operand of the step holds one. Masks that hold −∞ may
@@ -69,6 +72,23 @@ pub struct LedgerSums {
     pub absorbed: Vec<(Absorbed, f64)>,
 }
 
+/// What one composite made of one target.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LedgerTotal {
+    /// Composite and target, where there are several; then `total`.
+    pub name: String,
+    /// What started at the explained outputs.
+    pub started: f64,
+    /// What arrived at requested tensors and went no further.
+    pub arrived: f64,
+    /// What the lines absorbed.
+    pub absorbed: BTreeMap<Absorbed, f64>,
+    /// The scale on which the total closes: the largest of the scales of its lines and its own.
+    pub scale: f64,
+    /// Its lines among all of the ledger.
+    pub lines: Range<usize>,
+}
+
 /// What a run gives.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
@@ -76,6 +96,8 @@ pub struct Outcome {
     pub results: BTreeMap<String, Tensor>,
     /// The ledger, in the plan's order; empty without audit.
     pub ledger: Vec<LedgerSums>,
+    /// The totals of the ledger, one for each composite and target; empty without audit.
+    pub totals: Vec<LedgerTotal>,
 }
 
 /// A plan with its memory, ready to run.
@@ -147,14 +169,12 @@ impl<'w> Executor<'w> {
             let blame = if *check_finite == CheckFinite::EveryStep { Blame::BOTH } else { Blame::default() };
             run_steps(plan, &plan.steps, programs, memory, &given, blame, progress)?;
             if *check_finite != CheckFinite::Off
-                && let Some((name, found)) = worst_result(plan, memory, &given)
+                && let Some((id, found)) = worst_result(plan, memory, &given)
             {
-                let blame = Blame { nan: found.nan, infinity: !found.nan };
-                run_steps(plan, &plan.steps, programs, memory, &given, blame, None)?;
-                let what = found.worst().unwrap_or_default();
-                return Err(RunErrorKind::Numeric { what, value: name.to_string() }.into());
+                return Err(blame::find(plan, programs, memory, &given, id, found));
             }
-            Ok(Outcome { results: results(plan, memory, &given)?, ledger: ledger(plan, memory, &given)? })
+            let (ledger, totals) = ledger(plan, memory, &given)?;
+            Ok(Outcome { results: results(plan, memory, &given)?, ledger, totals })
         })
     }
 }
@@ -206,7 +226,7 @@ fn run_steps(
     Ok(())
 }
 
-fn run_step(
+pub(super) fn run_step(
     plan: &Plan,
     step: &Step,
     program: Option<&Program>,
@@ -223,20 +243,25 @@ fn run_step(
     super::call(step, program, &operands, &mut outputs)
 }
 
-fn at_step(plan: &Plan, step: &Step, kind: RunErrorKind) -> RunError {
+pub(super) fn at_step(plan: &Plan, step: &Step, kind: RunErrorKind) -> RunError {
     let describe = |id: &BufferId| format!("{}{:?}", plan.buffer(*id).dtype, plan.buffer(*id).shape);
     RunError { kind, step: Some(step.label.clone()), operands: step.inputs.iter().map(describe).collect() }
 }
 
-fn contents(plan: &Plan, memory: &Memory<'_>, buffers: &[BufferId], inputs: &[&[u8]]) -> Content {
+pub(super) fn contents(plan: &Plan, memory: &Memory<'_>, buffers: &[BufferId], inputs: &[&[u8]]) -> Content {
     let look = |id: &BufferId| content(plan.buffer(*id).dtype, memory.read(*id, inputs).unwrap_or_default());
     buffers.iter().map(look).fold(Content::default(), Content::join)
 }
 
-fn worst_result<'p>(plan: &'p Plan, memory: &Memory<'_>, inputs: &[&[u8]]) -> Option<(&'p str, Content)> {
-    let look = |(name, id): &'p (String, BufferId)| (name.as_str(), contents(plan, memory, &[*id], inputs));
-    let bad: Vec<(&str, Content)> =
-        plan.results.iter().map(look).filter(|(_, found)| found.worst().is_some()).collect();
+/// The first result, or sum of the ledger, that is not finite; one that holds NaN before all others.
+fn worst_result(plan: &Plan, memory: &Memory<'_>, inputs: &[&[u8]]) -> Option<(BufferId, Content)> {
+    let sums = plan.ledger.iter().flat_map(|line| {
+        let absorbed = line.absorbed.iter().map(|(_, id)| id);
+        line.input.iter().chain(&line.output).chain(absorbed)
+    });
+    let all = plan.results.iter().map(|(_, id)| id).chain(sums);
+    let look = |id: &BufferId| (*id, contents(plan, memory, &[*id], inputs));
+    let bad: Vec<(BufferId, Content)> = all.map(look).filter(|(_, found)| found.worst().is_some()).collect();
     bad.iter().find(|(_, found)| found.nan).or(bad.first()).copied()
 }
 
@@ -338,7 +363,12 @@ fn results(plan: &Plan, memory: &Memory<'_>, inputs: &[&[u8]]) -> Result<BTreeMa
     Ok(results)
 }
 
-fn ledger(plan: &Plan, memory: &Memory<'_>, inputs: &[&[u8]]) -> Result<Vec<LedgerSums>, RunErrorKind> {
+/// The ledger's lines, and the totals that the plan has between them.
+fn ledger(
+    plan: &Plan,
+    memory: &Memory<'_>,
+    inputs: &[&[u8]],
+) -> Result<(Vec<LedgerSums>, Vec<LedgerTotal>), RunErrorKind> {
     let number = |id: &BufferId| {
         let bytes = memory.read(*id, inputs).and_then(|bytes| bytes.try_into().ok()).map(f64::from_ne_bytes);
         bytes.ok_or_else(|| RunErrorKind::plan(format!("{} is no sum", plan.buffer(*id).name)))
@@ -354,5 +384,27 @@ fn ledger(plan: &Plan, memory: &Memory<'_>, inputs: &[&[u8]]) -> Result<Vec<Ledg
             absorbed: line.absorbed.iter().map(|(kind, id)| Ok((*kind, number(id)?))).collect::<Result<_, _>>()?,
         })
     };
-    plan.ledger.iter().map(line_of).collect()
+    let (mut lines, mut totals) = (Vec::new(), Vec::<LedgerTotal>::new());
+    for line in &plan.ledger {
+        let sums = line_of(line)?;
+        if line.rule == LedgerLine::TOTAL {
+            let first = totals.last().map_or(0, |total| total.lines.end);
+            totals.push(total_of(sums, &lines, first..lines.len()));
+        } else {
+            lines.push(sums);
+        }
+    }
+    Ok((lines, totals))
+}
+
+fn total_of(own: LedgerSums, all: &[LedgerSums], lines: Range<usize>) -> LedgerTotal {
+    let (mut absorbed, mut scale) = (BTreeMap::new(), own.scale);
+    for line in all.get(lines.clone()).unwrap_or_default() {
+        // NaN stays.
+        scale = if line.scale <= scale { scale } else { line.scale };
+        for (kind, sum) in &line.absorbed {
+            *absorbed.entry(*kind).or_insert(0.0) += sum;
+        }
+    }
+    LedgerTotal { name: own.site, started: own.input, arrived: own.output, absorbed, scale, lines }
 }

@@ -107,6 +107,11 @@ impl Program {
         Ok(builder.program)
     }
 
+    /// The number of elements of each result.
+    pub fn elements(&self) -> usize {
+        self.elements
+    }
+
     /// Runs the region.
     pub fn run(&self, inputs: &[Operand<'_>], outputs: &mut [ViewMut<'_>]) -> Result<(), RunErrorKind> {
         let right = |output: &ViewMut<'_>, dtype: DType| {

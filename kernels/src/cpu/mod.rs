@@ -5,6 +5,7 @@
 
 mod arena;
 mod audit;
+mod blame;
 mod elementwise;
 mod executor;
 mod finite;
@@ -25,7 +26,7 @@ mod spatial;
 mod view;
 
 pub(crate) use elementwise::to_f64;
-pub use executor::{CheckFinite, Executor, LedgerSums, Options, Outcome, Progress};
+pub use executor::{CheckFinite, Executor, LedgerSums, LedgerTotal, Options, Outcome, Progress};
 
 use lrpc_ir::Op;
 use lrpc_ir::ops::Movement;

@@ -70,9 +70,37 @@ fn the_first_step_that_is_not_finite_is_named() {
     assert!(run([1.0, 2.0], CheckFinite::EveryStep).is_ok());
     assert!(run([1.0, 0.0], CheckFinite::Off).is_ok());
     let error = run([1.0, 0.0], CheckFinite::Results).unwrap_err();
-    assert_eq!(error.to_string(), "NaN in `b`, at `b` (f32[2], f32[2])");
+    // The logarithm of zero is what became NaN.
+    assert_eq!(error.to_string(), "infinity in `a`, at `a` (f32[2])");
     let error = run([1.0, 0.0], CheckFinite::EveryStep).unwrap_err();
     assert_eq!(error.to_string(), "infinity in `a`, at `a` (f32[2])");
+}
+
+#[test]
+fn what_is_masked_away_is_not_blamed() {
+    let text = "input %x : f32[2]\nforward\n  %a = log %x : f32[2]\n  %bad = is_nan %a : bool[2]\n  \
+                %zero = const 0 : f32[2]\n  %b = where %bad, %zero, %a : f32[2]\n  %c = scale %b {by=1e38} : f32[2]\n  \
+                %y = scale %c {by=10} : f32[2]\nresult \"y\" = %y\n";
+    let run = |values: [f64; 2]| {
+        let inputs = BTreeMap::from([("x".to_string(), tensor(DType::F32, &[2], &values))]);
+        run_plan(plan_of(&parse(text), Precision::F32), &inputs, Options::default())
+    };
+    assert_eq!(run([-1.0, 1.0]).unwrap().results["y"].to_f64(), [0.0, 0.0]);
+    let error = run([-1.0, 1e5]).unwrap_err();
+    assert_eq!(error.to_string(), "infinity in `c`, at `c` (f32[2])");
+}
+
+#[test]
+fn what_is_given_is_named_as_such() {
+    let text = "input %x : f32[2]\nforward\n  %y = neg %x : f32[2]\nresult \"y\" = %y\n";
+    let inputs = BTreeMap::from([("x".to_string(), tensor(DType::F32, &[2], &[1.0, f64::INFINITY]))]);
+    let error = run_plan(plan_of(&parse(text), Precision::F32), &inputs, Options::default()).unwrap_err();
+    assert_eq!(error.to_string(), "input `x` holds infinity");
+    let bytes = (0..12).flat_map(|i| (if i == 7 { f32::NAN } else { 1.0 }).to_le_bytes()).collect();
+    let weights = Weights(BTreeMap::from([("w".to_string(), bytes)]));
+    let plan = Arc::new(plan_of(&parse(DENSE), Precision::F32));
+    let error = Executor::new(plan, &weights, Options::default()).unwrap().run(&dense_inputs(), None).unwrap_err();
+    assert_eq!(error.to_string(), "weight `w` holds NaN");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Merges the addition of a constant into the linear map before it: one linear map with bias (docs/rule-book.md section 7).
 //!
-//! Before: `%z = dot %x, @w`, `%c = broadcast @b`, `%y = add %z, %c`. After: `%y = dot %x, @w, @b`.
+//! Before: `%z = dot %x, @w`, `%c = broadcast @b`, `%y = add %z, %c`. After: `%y = dot %x, @w, @b`. To a bias that the map
+//! has already the constant is added in `prepare`.
 
 use lrpc_ir::graph::{Graph, NodeId, Origin, Region, Value};
 use lrpc_ir::ops::{Binary, Elementwise, Linear, Movement, Op};
@@ -24,7 +25,11 @@ fn merge_bias(graph: &mut Graph, context: &mut Context) -> Result<(), Diagnostic
         };
         let op = graph.node(linear.node).op.clone();
         let (origin, region) = (graph.node(linear.node).origin.made_by(PASS.name), graph.node(node).region);
-        let operands = [graph.operands(linear.node), vec![bias]].concat();
+        let mut operands = graph.operands(linear.node);
+        match operands.get_mut(2) {
+            Some(own) => *own = sum_of_biases(graph, node, [*own, bias])?,
+            None => operands.push(bias),
+        }
         graph.set_op(node, op, &operands).map_err(Diagnostic::from)?;
         graph.set_place(node, region, origin);
         context.patched(PASS.name, graph, node.into());
@@ -32,7 +37,14 @@ fn merge_bias(graph: &mut Graph, context: &mut Context) -> Result<(), Diagnostic
     Ok(())
 }
 
-/// The linear map without bias and the constant that `node` adds to it.
+/// Both biases as one.
+fn sum_of_biases(graph: &mut Graph, node: NodeId, biases: [Value; 2]) -> Result<Value, Diagnostic> {
+    let name = graph.fresh_name(&format!("{}.bias", graph.name(node.into())));
+    let sum = Op::Elementwise(Elementwise::Binary(Binary::Add));
+    Ok(graph.add(Region::Prepare, sum, &biases, &name, Origin::default().made_by(PASS.name))?)
+}
+
+/// The linear map, without bias or with a constant one, and the constant that `node` adds to it.
 fn linear_plus_constant(graph: &Graph, node: NodeId) -> Option<(Value, Value)> {
     if graph.node(node).op != Op::Elementwise(Elementwise::Binary(Binary::Add)) {
         return None;
@@ -41,8 +53,9 @@ fn linear_plus_constant(graph: &Graph, node: NodeId) -> Option<(Value, Value)> {
     [(a, b), (b, a)].into_iter().find(|&(linear, constant)| {
         // The right operand has to be the weight: the bias has its free axes, and a product of activations has no bias.
         let has_weight = graph.operand(linear.node, 1).is_some_and(|weight| graph.is_constant(weight));
-        let plain = matches!(graph.node(linear.node).op, Op::Linear(_)) && graph.operands(linear.node).len() == 2;
-        plain && has_weight && graph.constant_source(constant).is_some()
+        let is_linear = matches!(graph.node(linear.node).op, Op::Linear(_));
+        let plain = graph.operand(linear.node, 2).is_none_or(|bias| graph.is_constant(bias));
+        is_linear && plain && has_weight && graph.constant_source(constant).is_some()
     })
 }
 
@@ -100,6 +113,26 @@ mod tests {
         %k = dot %h, @v {contract=1x0} : f32[N, 5] from "/matmul2"
         %r.all = broadcast @r : f32[N, 5]
         %y = add %k, %r.all : f32[N, 5] from "/add2"
+        result "output/y" = %y
+        "#,
+            &[],
+        );
+    }
+
+    #[test]
+    fn merge_bias_into_another() {
+        check_pass(
+            "merge_bias_into_another",
+            PASS,
+            r#"
+        input %x : f32[N, 3, 8]
+        weight @w : f32[4, 3, 3]
+        weight @b : f32[4]
+        weight @c : f32[1, 4, 1]
+        forward
+        %z = conv %x, @w, @b : f32[N, 4, 6] from "/conv"
+        %c.all = broadcast @c : f32[N, 4, 6]
+        %y = add %z, %c.all : f32[N, 4, 6] from "/add"
         result "output/y" = %y
         "#,
             &[],

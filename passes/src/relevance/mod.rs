@@ -345,24 +345,57 @@ impl Walk<'_> {
         let mut b = RelevanceBuilder::new(graph, promises, self.nonnegative, &prefix);
         let mut arrivals: HashMap<Value, Vec<Arrival>> = HashMap::new();
         let mut supports = Supports::default();
+        let mut started = Vec::new();
         for start in &seed.starts {
             b.begin(start.output, "seed");
             let arrival = self.start(&mut b, start)?;
             // R = y ⊙ g, but for seeds of 1 and relevance that the target states.
             let product = !self.request.unit_seed && start.relevance.is_none();
             supports.note(start.output, if product { Support::Nonzero } else { Support::Anywhere });
+            started.push((start.output, arrival));
             arrivals.entry(start.output).or_default().push(arrival);
         }
         let mut relevance = HashMap::new();
+        let mut passed = HashSet::new();
         for step in steps.into_iter().rev() {
             let parts = arrivals.get(&step.output).map_or(0, Vec::len);
             let support = supports.of_sum(step.output, parts);
             let Some(arrival) = self.arrive(&mut b, step.output, &mut arrivals, &mut relevance)? else { continue };
+            passed.insert(step.output);
             self.apply(&mut b, step, (arrival, support), &mut arrivals, &mut supports).map_err(Diagnostics::from)?;
         }
         self.results(&mut b, &mut arrivals, &mut relevance)?;
         self.book_dead_ends(&mut b, &mut arrivals)?;
+        // A tensor that is requested twice is inserted once.
+        let ends = self.wrt.iter().chain(&self.request.wrt).copied().filter(|&value| passed.insert(value));
+        let ends: Vec<(Value, Arrival)> =
+            ends.filter_map(|value| Some((value, relevance.get(&value).copied()?))).collect();
+        self.close(&mut b, &started, &ends)?;
         Ok(survey)
+    }
+
+    /// Writes the line that closes the others: what started, and what arrived at requested tensors and was passed on by
+    /// no rule.
+    fn close(
+        &self,
+        b: &mut RelevanceBuilder,
+        started: &[(Value, Arrival)],
+        ends: &[(Value, Arrival)],
+    ) -> Result<(), Diagnostics> {
+        if !self.composite.ledger {
+            return Ok(());
+        }
+        let mut relevance_of = |arrivals: &[(Value, Arrival)]| {
+            let relevance = |&(value, arrival): &(Value, Arrival)| {
+                b.begin(value, "result");
+                self.as_relevance(b, value, arrival)
+            };
+            arrivals.iter().map(relevance).collect::<Built<Vec<Value>>>()
+        };
+        let (input, output) = (relevance_of(started)?, relevance_of(ends)?);
+        let (site, rule, absorbed) = ("total".to_string(), LedgerLine::TOTAL.to_string(), Vec::new());
+        self.write_ledger(b, LedgerLine { site, rule, input, output, absorbed });
+        Ok(())
     }
 
     /// The rules for all nodes between the explained outputs and the requested tensors, in forward order.

@@ -61,7 +61,7 @@ pub(crate) struct Quotient {
     pub value: Value,
     /// `(S(z) − z) ⊙ R / S(z)`, where ε is not 0.
     pub added: Option<Value>,
-    /// `R` where `S(z) = 0`, where that can be.
+    /// `R` where the quotient is 0, where that can be.
     pub lost: Option<Value>,
 }
 
@@ -91,7 +91,7 @@ impl RelevanceBuilder<'_> {
         }
         if eps == 0.0 {
             let value = self.binary(Binary::Ratio, relevance, z, hint)?;
-            let lost = self.where_zero(z, relevance)?;
+            let lost = self.where_zero(value, relevance)?;
             return Ok(Quotient { value, added: None, lost: Some(lost) });
         }
         match mode {
@@ -109,7 +109,7 @@ impl RelevanceBuilder<'_> {
                 // A sample whose denominators are all 0 has nothing to scale ε by.
                 let value = self.binary(Binary::Ratio, relevance, stabilised, hint)?;
                 let added = self.mul(added, value, "e")?;
-                let lost = self.where_zero(stabilised, relevance)?;
+                let lost = self.where_zero(value, relevance)?;
                 Ok(Quotient { value, added: Some(added), lost: Some(lost) })
             }
             StabiliserMode::Clip => {

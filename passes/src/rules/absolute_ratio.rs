@@ -56,7 +56,8 @@ pub(super) fn by_size(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>>
             let sizes = [size_of(b, site, 0, *binary)?, size_of(b, site, 1, *binary)?];
             let denominator = b.add(sizes[0], sizes[1], "D")?;
             let s = b.quotient(relevance, denominator, stabiliser, "s")?;
-            let shares = [b.mul(sizes[0], s, "part")?, b.mul(sizes[1], s, "part")?];
+            // A mask of −∞ takes nothing where nothing arrives.
+            let shares = [b.weigh(sizes[0], s, "part")?, b.weigh(sizes[1], s, "part")?];
             for (slot, share) in shares.into_iter().enumerate() {
                 if !site.active[slot] {
                     b.absorb(Absorbed::Bias, share);
