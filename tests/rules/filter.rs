@@ -130,6 +130,10 @@ fn every_composite_has_a_filter() {
     let random = &mut Random::new(7);
     let tensors = tensors(random, 2, Style::Fine);
     for (name, _) in COMPOSITES {
+        // Those that run the model several times have results of their own.
+        if Composite::named(name).unwrap().sampling.is_some() {
+            continue;
+        }
         let graph = |text: &str| {
             let explanation = Explanation::of(Composite::named(text).unwrap(), &["x"]);
             explain(&BODY.replace('N', "2"), &explanation)

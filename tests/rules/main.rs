@@ -30,6 +30,7 @@ mod normalize;
 mod numbers;
 mod pooling;
 mod products;
+mod sampling;
 mod seeds;
 mod selective;
 mod transformers;

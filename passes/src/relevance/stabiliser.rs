@@ -25,6 +25,7 @@ pub enum StabiliserMode {
     Absolute,
     /// `S(z) = z + ε·rms(z)·sg(z)`, the root of the mean square over all axes but the first, which counts samples: so no
     /// sample depends on its neighbours in a batch. A vector's elements are samples of their own.
+    /// Where all denominators of a sample are near 0 they stay so.
     Relative,
     /// `S(z) = sg(z)·max(|z|, ε)`: denominators that are large enough stay as they are.
     Clip,

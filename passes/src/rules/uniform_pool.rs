@@ -42,7 +42,7 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
 pub(super) fn alike(op: &Op, pool: PoolKind, reduce: ReduceKind) -> Built<Op> {
     match op {
         Op::Pool(Pool::Window(_, window)) => {
-            // Padding behind the last element counts in averages with padding alone.
+            // Padding behind the last element counts in averages that count padding alone.
             let pads_after = vec![Dim::Known(0); window.pads_after.len()];
             Ok(Op::Pool(Pool::Window(pool, Window { pads_after, ..window.clone() })))
         }
