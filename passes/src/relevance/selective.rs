@@ -127,7 +127,7 @@ mod tests {
     #[track_caller]
     fn check(body: &str, expected: Option<usize>) {
         let text = format!(
-            "lrpc 1\nweight @w : f32[4, 4]\ninput %x : f32[N, 4]\nforward\n%u = tanh %x : f32[N, 4]\n%b = dot %u, @w {{contract=1x0}} : f32[N, 4]\n{body}\nresult \"y\" = %y\n"
+            "lrpc 1\nweight @w : f32[4, 4]\nweight @zero : f32[2, 4]\ninput %x : f32[2, 4]\nforward\n%u = tanh %x : f32[2, 4]\n%b = dot %u, @w {{contract=1x0}} : f32[2, 4]\n{body}\nresult \"y\" = %y\n"
         );
         let graph = lrpc_ir::text::parse(&text).unwrap_or_else(|error| panic!("{error}"));
         let mut selections = Selections::default();
@@ -144,19 +144,19 @@ mod tests {
 
     #[test]
     fn a_projection_of_the_signal_is_a_parameter() {
-        check("%y = mul %u, %b : f32[N, 4]", Some(1));
-        check("%d = softplus %b : f32[N, 4]\n%y = mul %d, %u : f32[N, 4]", Some(0));
-        check("%z = dot %x, @w {contract=1x0} : f32[N, 4]\n%y = mul %u, %z : f32[N, 4]", None);
-        check("%y = mul %u, %u : f32[N, 4]", None);
+        check("%y = mul %u, %b : f32[2, 4]", Some(1));
+        check("%d = softplus %b : f32[2, 4]\n%y = mul %d, %u : f32[2, 4]", Some(0));
+        check("%z = dot %x, @w {contract=1x0} : f32[2, 4]\n%y = mul %u, %z : f32[2, 4]", None);
+        check("%y = mul %u, %u : f32[2, 4]", None);
     }
 
     #[test]
     fn the_signal_is_seen_through_the_state() {
-        let step = "%d = exp %b : f32[N, 4]\n%i = mul %u, %b : f32[N, 4]\n%a = mul %d, %i : f32[N, 4]\n%h = add %a, %i : f32[N, 4]\n";
-        check(&format!("{step}%y = mul %d, %h : f32[N, 4]"), Some(0));
-        let first = "%zero = const 0 : f32[N, 4]\n%d = exp %b : f32[N, 4]\n%i = mul %u, %b : f32[N, 4]\n%a = mul %d, %zero : f32[N, 4]\n%h = add %a, %i : f32[N, 4]\n";
-        check(&format!("{first}%y = mul %d, %h : f32[N, 4]"), Some(0));
-        check(&format!("{step}%c = dot %u, @w {{contract=1x0}} : f32[N, 4]\n%y = mul %h, %c : f32[N, 4]"), Some(1));
-        check(&format!("{step}%z = swish %x : f32[N, 4]\n%y = mul %h, %z : f32[N, 4]"), None);
+        let step = "%d = exp %b : f32[2, 4]\n%i = mul %u, %b : f32[2, 4]\n%a = mul %d, %i : f32[2, 4]\n%h = add %a, %i : f32[2, 4]\n";
+        check(&format!("{step}%y = mul %d, %h : f32[2, 4]"), Some(0));
+        let first = "%d = exp %b : f32[2, 4]\n%i = mul %u, %b : f32[2, 4]\n%a = mul %d, @zero : f32[2, 4]\n%h = add %a, %i : f32[2, 4]\n";
+        check(&format!("{first}%y = mul %d, %h : f32[2, 4]"), Some(0));
+        check(&format!("{step}%c = dot %u, @w {{contract=1x0}} : f32[2, 4]\n%y = mul %h, %c : f32[2, 4]"), Some(1));
+        check(&format!("{step}%z = swish %x : f32[2, 4]\n%y = mul %h, %z : f32[2, 4]"), None);
     }
 }
