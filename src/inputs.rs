@@ -95,7 +95,8 @@ impl Binder<'_> {
     fn check_names(&mut self, given: &BTreeMap<String, data::Tensor>, indices: &[SeedIndex]) {
         let graph = self.graph;
         let described = |input: &Value| format!("{} : {}", graph.name(*input), graph.ty(*input));
-        let inputs = graph.inputs();
+        let is_step = |input: &Value| graph.repeats.iter().any(|repeat| repeat.step == graph.name(*input));
+        let inputs: Vec<Value> = graph.inputs().into_iter().filter(|input| !is_step(input)).collect();
         let known: BTreeSet<&str> = inputs.iter().map(|input| graph.name(*input)).collect();
         let list = || inputs.iter().map(described).collect::<Vec<_>>().join(", ");
         for name in given.keys().filter(|name| !known.contains(name.as_str())) {

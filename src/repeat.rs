@@ -36,8 +36,7 @@ pub(crate) fn take_repeated<'w>(
     weights: &'w ModelWeights,
     options: &mut RunOptions,
 ) -> Vec<Repeated<'w>> {
-    let names = |graph: &Graph| -> Vec<String> { graph.results.iter().map(|result| result.name.clone()).collect() };
-    let all = names(graph);
+    let all: Vec<String> = graph.results.iter().map(|result| result.name.clone()).collect();
     let (wanted, is_known): (Vec<String>, bool) = match &options.wanted {
         Wanted::All => (all, true),
         Wanted::Matching(patterns) => (

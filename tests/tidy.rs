@@ -68,8 +68,8 @@ fn every_graph_in_a_snapshot_reads_back_as_itself() {
 }
 
 /// The calls that compare with a snapshot; their first argument is the snapshot's name.
-const SNAPSHOT_CALLS: [&str; 6] =
-    ["check_rule(", "check_pass(", "check_plan(", "check_lowering(", " spelling(", " near_miss("];
+const SNAPSHOT_CALLS: [&str; 7] =
+    ["check_rule(", "check_sampling(", "check_pass(", "check_plan(", "check_lowering(", " spelling(", " near_miss("];
 
 /// The names of snapshots that a source file's tests compare with. Code before the tests names none.
 fn tested_snapshots(source: &Path) -> Vec<String> {

@@ -68,7 +68,7 @@ pub(crate) fn check_condition(case: &str, composite: &str, conditions: &[&str], 
         wrt: graph.find("x").into_iter().collect(),
         ..Request::default()
     };
-    check_request(case, &mut graph, &request);
+    check_request("rules", case, &mut graph, &request);
 }
 
 /// Snapshots the graph that a rule generates where relevance is asked for weights.
@@ -81,14 +81,26 @@ pub(crate) fn check_weights(case: &str, composite: &str, weights: &[&str], body:
         weights: weights.iter().map(|name| graph.find(name).unwrap()).collect(),
         ..Request::default()
     };
-    check_request(case, &mut graph, &request);
+    check_request("rules", case, &mut graph, &request);
 }
 
-fn check_request(case: &str, graph: &mut Graph, request: &Request) {
+/// Snapshots the graph that composites which run the model several times generate, beside others or alone.
+pub(crate) fn check_sampling(case: &str, rules: &[&str], body: &str) {
+    let mut graph = read(body);
+    let request = Request {
+        composites: rules.iter().map(|rules| Composite::named(rules).unwrap()).collect(),
+        targets: vec![Target::default_of("y")],
+        wrt: vec![graph.find("x").unwrap()],
+        ..Request::default()
+    };
+    check_request("sampling", case, &mut graph, &request);
+}
+
+fn check_request(area: &str, case: &str, graph: &mut Graph, request: &Request) {
     relevance::generate(graph, request).unwrap_or_else(|error| panic!("{error}"));
     let mut context = Context::default();
     manager::run(graph, crate::canonicalise::AFTER_RULES, &mut context, true, &mut |_, _| ()).unwrap();
-    snapshot("rules", case, &printed(graph));
+    snapshot(area, case, &printed(graph));
 }
 
 /// Snapshots a graph before and after a pass. The values called `pinned` are asked for.

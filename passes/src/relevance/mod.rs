@@ -4,7 +4,7 @@
 //! tensors. What arrives at a value from several uses is summed; every value on the way has exactly one relevance. Where a
 //! condition masks a value, only what its mask lets pass goes on.
 
-mod active;
+pub(crate) mod active;
 pub mod builder;
 pub mod composite;
 pub mod condition;
@@ -31,7 +31,7 @@ use composite::SeedKind;
 use composite::{Choice, Composite, Quantity, Subject};
 use condition::Condition;
 use roles::Role;
-use sampling::{Explained, Samples};
+use sampling::{Explained, Samples, Sampling};
 use seed::Start;
 use selective::Selections;
 use site::{Arrival, Carrier, Flow, Site};
@@ -52,6 +52,8 @@ pub struct Request {
     pub wrt: Vec<Value>,
     /// Those of them that are only walked to and are no results.
     pub silent: HashSet<Value>,
+    /// Tensors on the way whose relevance is a result too; unlike `wrt` they make nothing active.
+    pub between: Vec<Value>,
     /// The requested weights, each a second view of the relevance of the layers that it belongs to.
     pub weights: Vec<Value>,
     /// A carrier that replaces the composites'.
@@ -132,13 +134,14 @@ pub fn survey(graph: &Graph, request: &Request) -> Result<Survey, Diagnostics> {
 /// All operations that lie on the way and have no rule, at once; targets that do not fit; requested tensors that the
 /// target does not depend on.
 pub fn generate(graph: &mut Graph, request: &Request) -> Result<Vec<Application>, Diagnostics> {
+    check_views(request)?;
     let mut targets = request.targets.clone();
     let rows = seed::explain_rows(graph, &mut targets)?;
     let explained: Vec<String> = targets.iter().flat_map(Target::explained).collect();
     let explained = graph.results.iter().filter(|result| explained.contains(&result.name));
     let explained: Vec<Value> = explained.map(|result| result.value).collect();
-    let mut samples = Samples::insert(graph, &request.composites, &request.wrt, &explained)?;
-    let read = samples.read().to_vec();
+    let mut samples = Samples::insert(graph, request, &explained)?;
+    let read = samples.read(&request.wrt);
     let order = graph.order();
     let nonnegative = nonnegative_values(graph, &order);
     let weights = Weights::of(graph, &order, &request.weights);
@@ -183,6 +186,27 @@ pub fn generate(graph: &mut Graph, request: &Request) -> Result<Vec<Application>
     graph.results.retain(|result| !rows.contains(&result.name));
     graph.remove_dead();
     Ok(applications)
+}
+
+/// # Errors
+/// Conditions, weights and intermediate tensors under composites that give relevance to the tensors to explain alone.
+fn check_views(request: &Request) -> Result<(), Diagnostic> {
+    let Request { conditions, between, weights, .. } = request;
+    let views = [
+        ("conditions", conditions.iter().any(|condition| condition.tensors().next().is_some())),
+        ("patterns of tensors", !between.is_empty()),
+        ("weights", !weights.is_empty()),
+    ];
+    let alone = |composite: &&Composite| composite.sampling.is_some_and(|sampling| sampling != Sampling::Noise);
+    let Some(composite) = request.composites.iter().find(alone) else { return Ok(()) };
+    match views.iter().find(|(_, asked)| *asked) {
+        Some((view, _)) => {
+            let message =
+                format!("`{}` gives relevance to the tensors to explain alone: it knows no {view}", composite.name);
+            Err(Diagnostic::request(message).help("choose a composite of rules, or compile a graph for each"))
+        }
+        None => Ok(()),
+    }
 }
 
 /// What is built for each item, with the item's label (`t0`, `t1`, …) where there are several. `build` gets the prefix of
@@ -243,11 +267,11 @@ impl Chains {
     fn visit(&mut self, graph: &Graph, node: NodeId, choice: &Choice, active: &[bool]) -> [usize; 2] {
         let op = &graph.node(node).op;
         let product = matches!(op, Op::Linear(_) | Op::Elementwise(Elementwise::Binary(Binary::Mul)));
-        let is_gate = !roles::is_one_signal(graph, node);
-        if !product
-            || !choice.rule.shares_evenly(&choice.parameters, is_gate)
-            || active.iter().filter(|&&operand| operand).count() != 2
-        {
+        if !product || active.iter().filter(|&&operand| operand).count() != 2 {
+            return [1, 1];
+        }
+        let is_gate = || !roles::is_one_signal(graph, node);
+        if !choice.rule.shares_evenly(&choice.parameters, is_gate) {
             return [1, 1];
         }
         let factors = [0, 1].map(|slot| {
@@ -298,7 +322,7 @@ impl Walk<'_> {
 
     /// The rules for all nodes between the explained outputs and the requested tensors, in forward order.
     fn choose(&self, graph: &Graph, explained: &[Value]) -> Result<(Vec<Step>, Survey), Diagnostics> {
-        let active = active::active_values(graph, self.order, &self.wrt);
+        let active = active::active_values(graph, self.order, self.wrt);
         if let Some(&output) = explained.iter().find(|output| !active.contains(output)) {
             let names: Vec<&str> = self.wrt.iter().map(|&value| graph.name(value)).collect();
             let message = format!("`{}` does not depend on {}", graph.name(output), names.join(", "));
@@ -360,6 +384,9 @@ impl Walk<'_> {
     fn start(&self, b: &mut RelevanceBuilder, start: &Start) -> Built<Arrival> {
         let carrier = self.carrier;
         if let Some(relevance) = start.relevance {
+            if self.request.unit_seed {
+                return Err(Diagnostic::request("a reconstruction error is a seed of its own").help("leave --seed one"));
+            }
             if carrier == Carrier::Relevance {
                 return Ok(Arrival { carrier, value: relevance });
             }
@@ -566,13 +593,16 @@ impl Walk<'_> {
         arrivals: &mut HashMap<Value, Vec<Arrival>>,
         relevance: &mut HashMap<Value, Arrival>,
     ) -> Built<()> {
-        let Request { wrt, silent, weights, .. } = self.request;
-        for &value in wrt.iter().chain(weights) {
+        let Request { wrt, silent, between, weights, .. } = self.request;
+        // What nobody asked for is walked to all the same, so that its ledger is whole.
+        let (unasked, asked): (Vec<_>, Vec<_>) =
+            wrt.iter().zip(self.wrt).partition(|(tensor, _)| silent.contains(tensor));
+        for (_, &value) in unasked {
+            self.arrive(b, value, arrivals, relevance)?;
+        }
+        for &value in asked.into_iter().map(|(_, value)| value).chain(between).chain(weights) {
             if !relevance.contains_key(&value) {
                 self.arrive(b, value, arrivals, relevance)?;
-            }
-            if silent.contains(&value) {
-                continue;
             }
             b.begin(value, "result");
             let name = b.graph().name(value).to_string();

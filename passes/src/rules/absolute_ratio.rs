@@ -21,7 +21,7 @@ Up to the stabiliser's share and that of constants, which is in the ledger as bi
 Residual additions whose signed shares grow without bound where operands cancel.
 
 # Parameters
-`eps`, `stabiliser`: stabiliser of the denominator. `bias`: `include` lets an added constant take its share, `exclude` leaves it
+`eps`, `stabiliser`: stabiliser of the denominator. `bias`: `include` and `operand` let an added constant take its share, `exclude` leaves it
 out, `redistribute` gives its share and the stabiliser's to the active operand: under both R_x = R.
 
 # Reference

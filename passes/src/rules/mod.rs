@@ -74,9 +74,9 @@ pub struct RuleDef {
 impl RuleDef {
     /// Whether the rule gives every factor of a product the same share, so that nested products are one product of many.
     /// `is_gate` says whether one factor is a bounded gate, `parameters` are the rule's own.
-    pub fn shares_evenly(&self, parameters: &BTreeMap<String, Parameter>, is_gate: bool) -> bool {
+    pub fn shares_evenly(&self, parameters: &BTreeMap<String, Parameter>, is_gate: impl Fn() -> bool) -> bool {
         let all = || parameters.get("half") == Some(&Parameter::Word("all".into()));
-        self.name == half::RULE.name || (self.name == bounded_gate::RULE.name && is_gate && all())
+        self.name == half::RULE.name || (self.name == bounded_gate::RULE.name && all() && is_gate())
     }
 
     /// Whether every element of R goes back as it is to elements that the output's was made from: one of which it is a
@@ -151,7 +151,8 @@ const BIAS: ParameterDef = ParameterDef {
 const BIAS_OR_REDISTRIBUTE: ParameterDef = ParameterDef {
     name: "bias",
     doc: "`include`: the bias stays in the denominator and absorbs its share; `exclude`: it is left out of it; \
-          `redistribute`: it stays there, and its share goes back to the inputs in equal parts",
+          `redistribute`: it stays there, and its share goes back to the inputs in equal parts; `operand`: its addition \
+          shares by absolute ratio first",
     default: || Parameter::Word("include".into()),
 };
 

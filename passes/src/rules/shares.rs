@@ -176,13 +176,20 @@ pub(super) fn bias_in(b: &mut RelevanceBuilder, site: &Site, linear: &LinearSite
 /// Whether the parameter `bias` leaves nothing to the constant of a sum of one active operand and a constant, so that all
 /// of R goes to the other one.
 pub(super) fn leaves_constant_out(site: &Site) -> Built<bool> {
-    let lone = site.operands.len() == 2 && site.active.contains(&true) && site.active.contains(&false);
-    let sum = matches!(site.op, Op::Elementwise(Elementwise::Binary(Binary::Add | Binary::Sub)));
     match site.word("bias")? {
-        "include" => Ok(false),
-        "exclude" | "redistribute" => Ok(lone && sum),
-        other => Err(Diagnostic::request(format!("`bias` is `include`, `exclude` or `redistribute`, not `{other}`"))),
+        "include" | "operand" => Ok(false),
+        "exclude" | "redistribute" => Ok(adds_constant(site)),
+        other => {
+            let message = format!("`bias` is `include`, `exclude`, `redistribute` or `operand`, not `{other}`");
+            Err(Diagnostic::request(message))
+        }
     }
+}
+
+/// Whether the site is a sum of one active operand and a constant.
+pub(super) fn adds_constant(site: &Site) -> bool {
+    let lone = site.operands.len() == 2 && site.active.contains(&true) && site.active.contains(&false);
+    lone && matches!(site.op, Op::Elementwise(Elementwise::Binary(Binary::Add | Binary::Sub)))
 }
 
 /// An input of the linear map that holds the parameter `name`: a number everywhere, or a list with one per channel. With

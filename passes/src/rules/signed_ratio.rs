@@ -3,7 +3,7 @@
 use lrpc_ir::Absorbed;
 use lrpc_ir::graph::Value;
 
-use super::{BIAS_OR_REDISTRIBUTE, EPS, RuleDef, STABILISER, shares};
+use super::{BIAS_OR_REDISTRIBUTE, EPS, RuleDef, STABILISER, absolute_ratio, shares};
 use crate::adjoint;
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::site::{Flow, Site};
@@ -21,7 +21,8 @@ Residual additions, bias additions, pooling by average.
 
 # Parameters
 `eps`, `stabiliser`: stabiliser of the denominator. `bias`: `include` lets an added constant take its share, `exclude` leaves it
-out, `redistribute` gives its share and the stabiliser's to the active operand: under both R_x = R.
+out, `redistribute` gives its share and the stabiliser's to the active operand: under both R_x = R;
+with `operand` sizes count, as in `AbsRatio`.
 
 # Reference
 Anders et al. 2021 (zennit's Norm); Achtibat et al. 2024, eq. 8.
@@ -42,6 +43,9 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     if shares::leaves_constant_out(site)? {
         let relevance = site.relevance(b)?;
         return site.flows(b, |_, _| Ok(Flow::Relevance(relevance)));
+    }
+    if shares::adds_constant(site) && site.word("bias")? == "operand" {
+        return absolute_ratio::by_size(b, site);
     }
     let s = site.signal(b, site.stabiliser()?)?;
     for slot in 0..site.operands.len() {

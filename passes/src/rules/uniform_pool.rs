@@ -59,9 +59,9 @@ mod tests {
     use crate::testing::{apply_rule, check_rule};
 
     #[test]
-    fn uniform_pool() {
+    fn uniform_pool_max() {
         check_rule(
-            "uniform_pool",
+            "uniform_pool_max",
             "UniformPool",
             "",
             r#"

@@ -27,6 +27,8 @@ pub(super) struct Story {
     is_several: bool,
     /// Whether it is a gradient that arrives, of which nothing is conserved.
     is_gradient: bool,
+    /// Whether there is a ledger; without one nothing is conserved, and nothing is lost.
+    has_ledger: bool,
 }
 
 impl Story {
@@ -61,7 +63,10 @@ impl Story {
             is_several: [targets.len(), compiled.report.composites.len(), compiled.graph.conditions.len()]
                 .iter()
                 .any(|count| *count > 1),
-            is_gradient: outcome.ledger.is_empty() && outcome.seeds.iter().all(|seed| seed.is_coefficient),
+            is_gradient: outcome.ledger.is_empty()
+                && outcome.seeds.iter().all(|seed| seed.is_coefficient)
+                && compiled.graph.composites.iter().all(|composite| composite.carrier == "coefficient"),
+            has_ledger: !outcome.ledger.is_empty(),
         }
     }
 
@@ -89,7 +94,8 @@ impl Story {
         let Story { seed, arrived, .. } = self;
         let lost = seed - arrived;
         // What a condition does not let pass is not lost.
-        if !self.conditions.is_empty() || self.is_gradient || self.is_several || lost.abs() <= 0.5 * seed.abs() {
+        let may_lose = self.has_ledger && !self.is_several && self.conditions.is_empty();
+        if !may_lose || lost.abs() <= 0.5 * seed.abs() {
             return None;
         }
         let absorbed: Vec<String> =

@@ -17,13 +17,9 @@ pub(super) fn samples(graph: &Graph, tensors: &[Value], explained: &[Value]) -> 
     let all = tensors.iter().chain(explained).all(|value| first(value) == Some(samples));
     // A list of fixed length is no batch.
     let counts = samples.known().is_none() || tensors.iter().all(|&tensor| graph.ty(tensor).rank() > 1);
-    let proven =
-        samples.known() == Some(1) || is_symbol_or_number(samples) && rows_are_independent(graph, explained, samples);
-    (all && counts && proven).then(|| samples.clone())
-}
-
-fn is_symbol_or_number(dim: &Dim) -> bool {
-    dim.as_symbol().is_some() || dim.known().is_some()
+    let is_length = samples.known().is_some() || samples.as_symbol().is_some();
+    let fits = all && counts && is_length;
+    (fits && (samples.known() == Some(1) || rows_are_independent(graph, explained, samples))).then(|| samples.clone())
 }
 
 fn rows_are_independent(graph: &Graph, explained: &[Value], samples: &Dim) -> bool {

@@ -5,6 +5,7 @@
 //! at the steps from 0 on. The relevance region holds what one step contributes, and the graph's `repeat` lines say
 //! which steps are summed. All composites of a graph share the perturbed tensors, since those are `x` at step −1.
 
+mod contribution;
 mod independence;
 mod maker;
 mod occlusion;
@@ -13,14 +14,16 @@ mod settings;
 use std::collections::HashMap;
 
 use lrpc_ir::graph::{Graph, GraphResult, Origin, Region, Repeat, Value};
-use lrpc_ir::ops::{Compare, Op, Reduce, ReduceKind, Source};
+use lrpc_ir::ops::{Compare, Elementwise, Literal, Op, ReduceKind, Source};
 use lrpc_ir::{DType, Diagnostic, Dim, TensorType};
 use serde::Deserialize;
 
+use super::Request;
 use super::active::active_values;
 use super::builder::{Built, RelevanceBuilder};
 use super::composite::Composite;
 use super::seed::Seed;
+use contribution::Found;
 use maker::Maker;
 use occlusion::Windows;
 use settings::{Baseline, Settings};
@@ -95,18 +98,21 @@ impl Samples {
     /// Lets the users of every requested tensor read what the composites' steps make of it.
     ///
     /// # Errors
-    /// Parameters without a meaning, and requested tensors of which one depends on another.
-    pub(super) fn insert(
-        graph: &mut Graph,
-        composites: &[Composite],
-        tensors: &[Value],
-        explained: &[Value],
-    ) -> Built<Samples> {
+    /// Parameters without a meaning, requested weights, and requested tensors of which one depends on another.
+    pub(super) fn insert(graph: &mut Graph, request: &Request, explained: &[Value]) -> Built<Samples> {
+        let Request { composites, wrt, silent, weights, .. } = request;
+        let tensors: Vec<Value> = wrt.iter().copied().filter(|tensor| !silent.contains(tensor)).collect();
         let perturbs = |composite: &&Composite| composite.sampling.is_some_and(|one| one != Sampling::Random);
-        let mut samples = Samples { tensors: tensors.to_vec(), read: tensors.to_vec(), shape: vec![], uses: vec![] };
+        let mut samples = Samples { read: tensors.clone(), tensors, shape: vec![], uses: vec![] };
+        let tensors = samples.tensors.clone();
         if let Some(composite) = composites.iter().find(perturbs) {
-            check_independent_tensors(graph, tensors, composite)?;
-            samples.shape = independence::samples(graph, tensors, explained).into_iter().collect();
+            if let Some(&weight) = weights.first() {
+                let (of, weight) = (&composite.name, graph.name(weight));
+                let message = format!("`{of}` perturbs tensors and explains no weights, such as `{weight}`");
+                return Err(Diagnostic::request(message).help("ask for weights in a graph of their own"));
+            }
+            check_independent_tensors(graph, &tensors, composite)?;
+            samples.shape = independence::samples(graph, &tensors, explained).into_iter().collect();
         }
         let users: Vec<Vec<_>> = tensors.iter().map(|&tensor| graph.users(tensor)).collect();
         let several = composites.len() > 1;
@@ -127,9 +133,11 @@ impl Samples {
         Ok(samples)
     }
 
-    /// The tensors that stand for the requested ones.
-    pub(super) fn read(&self) -> &[Value] {
-        &self.read
+    /// What the model reads in the place of each of these tensors.
+    pub(super) fn read(&self, tensors: &[Value]) -> Vec<Value> {
+        let place = |tensor: &Value| self.tensors.iter().position(|known| known == tensor);
+        let read = |tensor: &Value| place(tensor).and_then(|place| self.read.get(place)).copied();
+        tensors.iter().map(|tensor| read(tensor).unwrap_or(*tensor)).collect()
     }
 
     fn perturb(&mut self, graph: &mut Graph, composite: &Composite, sampling: Sampling, several: bool) -> Built<Use> {
@@ -192,7 +200,7 @@ impl Samples {
     /// The input that holds the step; −1 unless it is given.
     fn step(&self, graph: &mut Graph, name: &str) -> Built<Value> {
         let ty = TensorType::new(DType::I64, self.shape.clone());
-        let literal = lrpc_ir::ops::Literal::filled(ty.clone(), -1.0);
+        let literal = Literal::filled(ty.clone(), -1.0);
         let origin = Origin { from: None, by: Some("sampling".into()) };
         let default = graph.fresh_name("clean");
         let default = graph.add(Region::Prepare, Op::Source(Source::Constant(literal)), &[], &default, origin)?;
@@ -248,7 +256,7 @@ impl Samples {
     }
 
     /// The results behind the first `before`, by place of the requested tensor and under its name.
-    fn take_results(&self, graph: &mut Graph, before: usize) -> Vec<(Option<usize>, String, Value)> {
+    fn take_results(&self, graph: &mut Graph, before: usize) -> Vec<Found> {
         let new = graph.results.split_off(before.min(graph.results.len()));
         let renamed = |result: GraphResult| {
             let stands_for = self.read.iter().zip(&self.tensors).enumerate().find_map(|(place, (&read, &tensor))| {
@@ -263,151 +271,7 @@ impl Samples {
         };
         new.into_iter().map(renamed).collect()
     }
-
-    /// `R/n`, for the mean of `n` samples.
-    fn mean(&self, b: &mut RelevanceBuilder, used: &Use, found: Vec<Found>) -> Built<Vec<(String, Value)>> {
-        let count = used.count.known().unwrap_or(1);
-        let scaled = found.into_iter().map(|(place, name, value)| {
-            self.begin(b, place, used.sampling);
-            Ok((name, b.scale(value, 1.0 / count as f64, "R")?))
-        });
-        scaled.collect()
-    }
-
-    /// `(x − x₀)·g/n` at each of the `n` points, and how far the sum is from `f(x) − f(x₀)`.
-    fn integral(
-        &self,
-        b: &mut RelevanceBuilder,
-        used: &Use,
-        found: Vec<Found>,
-        (seed, path): (&Seed, &str),
-    ) -> Built<Vec<(String, Value)>> {
-        let (Some(step), Some(points)) = (used.step, used.count.known().map(|count| count - 1)) else {
-            return Ok(Vec::new());
-        };
-        let mut results = Vec::new();
-        let mut sum: Option<Value> = None;
-        for (place, name, g) in found {
-            self.begin(b, place, used.sampling);
-            let ends = place.and_then(|place| Some((*self.tensors.get(place)?, *used.baselines.get(place)?)));
-            let Some((x, baseline)) = ends else { continue };
-            let (x, baseline) = (b.activation(x)?, b.activation(baseline)?);
-            let distance = b.sub(x, baseline, "distance")?;
-            let product = b.weigh(distance, g, "product")?;
-            let ty = b.ty(product);
-            let weight = self.where_step(b, Compare::Less, step, points, ty.dtype)?;
-            let weight = b.scale(weight, 1.0 / points as f64, "weight")?;
-            let weight = self.spread(b, weight, &ty.shape)?;
-            let contribution = b.mul(product, weight, "R")?;
-            let part = self.per_sample(b, contribution)?;
-            sum = Some(match sum {
-                Some(sum) => b.add(sum, part, "arrived")?,
-                None => part,
-            });
-            results.push((name, contribution));
-        }
-        if let Some(arrived) = sum {
-            let drop = self.drop(b, seed)?;
-            let dtype = b.ty(drop).dtype;
-            let at_baseline = self.where_step(b, Compare::Equal, step, points, dtype)?;
-            let expected = b.weigh(drop, at_baseline, "expected")?;
-            results.push((format!("{path}completeness"), b.sub(arrived, expected, "completeness")?));
-        }
-        Ok(results)
-    }
-
-    /// What the explained output loses with each window, spread over it.
-    fn drops(&self, b: &mut RelevanceBuilder, used: &Use, seed: &Seed, path: &str) -> Built<Vec<(String, Value)>> {
-        let drop = self.drop(b, seed)?;
-        let mut results = Vec::new();
-        for (place, (&tensor, windows)) in self.tensors.iter().zip(&used.windows).enumerate() {
-            self.begin(b, Some(place), used.sampling);
-            let ty = b.ty(tensor);
-            let drop = self.spread(b, drop, &ty.shape)?;
-            let name = format!("{path}relevance/{}", b.graph().name(tensor));
-            results.push((name, windows.share(b, drop, &ty)?));
-        }
-        Ok(results)
-    }
-
-    /// Numbers of a normal distribution.
-    fn drawn(&self, b: &mut RelevanceBuilder, used: &Use, path: &str) -> Built<Vec<(String, Value)>> {
-        let mut results = Vec::new();
-        for (place, &tensor) in self.tensors.iter().enumerate() {
-            self.begin(b, Some(place), used.sampling);
-            let step = b.filled(0.0, DType::I64, &[])?;
-            let noise = Source::Noise { seed: used.seed, stream: place as i64, ty: b.ty(tensor) };
-            let name = format!("{path}relevance/{}", b.graph().name(tensor));
-            results.push((name, b.op(Op::Source(noise), &[step], "R")?));
-        }
-        Ok(results)
-    }
-
-    fn begin(&self, b: &mut RelevanceBuilder, place: Option<usize>, sampling: Sampling) {
-        if let Some(&tensor) = place.and_then(|place| self.tensors.get(place)) {
-            b.begin(tensor, sampling.name());
-        }
-    }
-
-    /// `f(x) − f(x′)` of each sample: `x′` is what this run reads. What `f(x)` is comes from the run at step −1.
-    fn drop(&self, b: &mut RelevanceBuilder, seed: &Seed) -> Built<Value> {
-        let mut explained: Option<Value> = None;
-        for start in &seed.starts {
-            let picked = match start.relevance {
-                Some(relevance) => relevance,
-                None => {
-                    let y = b.activation(start.output)?;
-                    b.weigh(y, start.coefficient, "picked")?
-                }
-            };
-            let picked = self.per_sample(b, picked)?;
-            explained = Some(match explained {
-                Some(sum) => b.add(sum, picked, "explained")?,
-                None => picked,
-            });
-        }
-        let explained = explained.ok_or_else(|| Diagnostic::new("nothing is explained"))?;
-        let ty = b.ty(explained);
-        let reference = b.named(Op::Source(Source::Input(ty)), &[explained], "reference")?;
-        let reference = b.activation(reference)?;
-        b.sub(reference, explained, "drop")
-    }
-
-    /// The sum over all axes behind those of the step.
-    fn per_sample(&self, b: &mut RelevanceBuilder, x: Value) -> Built<Value> {
-        let axes: Vec<usize> = (self.shape.len()..b.ty(x).rank()).collect();
-        if axes.is_empty() {
-            return Ok(x);
-        }
-        b.op(Op::Reduce(Reduce { kind: ReduceKind::Sum, axes, keep: false }), &[x], "sum")
-    }
-
-    /// A number for each step, copied to `shape`.
-    fn spread(&self, b: &mut RelevanceBuilder, x: Value, shape: &[Dim]) -> Built<Value> {
-        let mut column = self.shape.clone();
-        column.resize(shape.len(), Dim::Known(1));
-        let column = b.reshape(x, &column, "each")?;
-        b.broadcast(column, shape, "each")
-    }
-
-    /// 1 where the step compares so with `bound`, else 0.
-    fn where_step(
-        &self,
-        b: &mut RelevanceBuilder,
-        compare: Compare,
-        step: Value,
-        bound: i64,
-        dtype: DType,
-    ) -> Built<Value> {
-        use lrpc_ir::ops::Elementwise;
-        let bound = b.filled(bound as f64, DType::I64, &self.shape)?;
-        let holds = b.op(Op::Elementwise(Elementwise::Compare(compare)), &[step, bound], "holds")?;
-        b.op(Op::Elementwise(Elementwise::Cast(dtype)), &[holds], "holds")
-    }
 }
-
-/// A result of a walk: the place of its tensor among the requested ones, its name, its value.
-type Found = (Option<usize>, String, Value);
 
 /// Requested tensors that depend on each other are not perturbed together: what one changes, the other would change again.
 fn check_independent_tensors(graph: &Graph, tensors: &[Value], composite: &Composite) -> Built<()> {
@@ -454,18 +318,57 @@ fn on_the_path(m: &mut Maker, (x, baseline): (Value, Value), step: Value, steps:
 }
 
 /// What a perturbed tensor stands for; any other value itself.
-pub(super) fn unperturbed(graph: &Graph, mut value: Value) -> Value {
-    let by = |value: Value| graph.node(value.node).origin.by.clone();
-    let perturbs = |sampling: &Sampling| by(value).as_deref() == Some(sampling.name());
-    let is_choice = matches!(graph.node(value.node).op, Op::Elementwise(lrpc_ir::ops::Elementwise::Where));
-    if is_choice && [Sampling::Noise, Sampling::Path, Sampling::Occlusion].iter().any(perturbs) {
-        if let Some(clean) = graph.operand(value.node, 1) {
-            value = unperturbed(graph, clean);
-        }
+pub(super) fn unperturbed(graph: &Graph, value: Value) -> Value {
+    let node = graph.node(value.node);
+    let by_sampling = [Sampling::Noise, Sampling::Path, Sampling::Occlusion]
+        .iter()
+        .any(|sampling| node.origin.by.as_deref() == Some(sampling.name()));
+    let is_choice = matches!(node.op, Op::Elementwise(Elementwise::Where));
+    match graph.operand(value.node, 1).filter(|_| by_sampling && is_choice) {
+        Some(clean) => unperturbed(graph, clean),
+        None => value,
     }
-    value
 }
 
 fn overflow(error: lrpc_ir::DimError) -> Diagnostic {
     Diagnostic::new(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::check_sampling;
+
+    const DENSE: &str = r#"
+        input %x : f32[N, 3]
+        weight @w : f32[3, 2]
+        forward
+        %h = tanh %x : f32[N, 3]
+        %y = dot %h, @w {contract=1x0} : f32[N, 2]
+        result "output/y" = %y
+        "#;
+
+    #[test]
+    fn smoothgrad() {
+        check_sampling("smoothgrad", &["smoothgrad"], DENSE);
+    }
+
+    #[test]
+    fn integrated_gradients() {
+        check_sampling("integrated_gradients", &["integrated-gradients(steps=8, baseline=given)"], DENSE);
+    }
+
+    #[test]
+    fn occlusion() {
+        check_sampling("occlusion", &["occlusion(window=2, stride=1)"], DENSE);
+    }
+
+    #[test]
+    fn random() {
+        check_sampling("random", &["random(seed=3)"], DENSE);
+    }
+
+    #[test]
+    fn beside_relevance() {
+        check_sampling("epsilon_and_smoothgrad", &["epsilon", "smoothgrad(samples=5)"], DENSE);
+    }
 }

@@ -3,8 +3,9 @@
 use std::collections::{HashSet, VecDeque};
 
 use lrpc_ir::graph::{Graph, Value};
-use lrpc_ir::ops::{Compare, Elementwise, Linear, Movement, Normalize, Op, ReduceKind, Source};
-use lrpc_ir::{DType, Dim, TensorType};
+use lrpc_ir::ops::{Compare, Elementwise, Linear, Literal, Movement, Normalize, Op, ReduceKind, Source};
+use lrpc_ir::types::product;
+use lrpc_ir::{DType, Diagnostic, Dim, TensorType};
 
 use super::maker::Maker;
 use super::overflow;
@@ -64,7 +65,7 @@ impl Windows {
         for ((&axis, window), stride) in axes.iter().zip(window).zip(stride) {
             if stride > window {
                 let message = format!("a stride of {stride} leaves places between windows of {window}");
-                return Err(lrpc_ir::Diagnostic::request(message).help("give a stride of at most the window's length"));
+                return Err(Diagnostic::request(message).help("give a stride of at most the window's length"));
             }
             let length = ty.shape.get(axis).cloned().unwrap_or(Dim::Known(1));
             // One window, and as many more as it takes to reach the end.
@@ -79,7 +80,7 @@ impl Windows {
     /// How many windows there are.
     pub(super) fn count(&self) -> Built<Dim> {
         let counts: Vec<Dim> = self.axes.iter().map(|axis| axis.count.clone()).collect();
-        lrpc_ir::types::product(&counts).map_err(overflow)
+        product(&counts).map_err(overflow)
     }
 
     /// `x` with the step's window at `baseline`.
@@ -128,9 +129,9 @@ impl Windows {
         if sizes.is_empty() {
             return Ok(None);
         }
-        let literal = lrpc_ir::ops::Literal::scalar(DType::I64, 0.0);
+        let literal = Literal::scalar(DType::I64, 0.0);
         let scalar = m.op(Op::Source(Source::Constant(literal)), &[], "const")?;
-        let elements = m.sizes(&lrpc_ir::types::product(&sizes).map_err(overflow)?, scalar)?;
+        let elements = m.sizes(&product(&sizes).map_err(overflow)?, scalar)?;
         let elements = m.cast(elements, dtype, "elements")?;
         m.reciprocal(elements, "share").map(Some)
     }
