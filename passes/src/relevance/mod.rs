@@ -288,7 +288,7 @@ impl Walk<'_> {
 
     /// The rules for all nodes between the explained outputs and the requested tensors, in forward order.
     fn choose(&self, graph: &Graph, explained: &[Value]) -> Result<(Vec<Step>, Survey), Diagnostics> {
-        let active = active::active_values(graph, self.order, &self.wrt);
+        let active = active::active_values(graph, self.order, self.wrt);
         if let Some(&output) = explained.iter().find(|output| !active.contains(output)) {
             let names: Vec<&str> = self.wrt.iter().map(|&value| graph.name(value)).collect();
             let message = format!("`{}` does not depend on {}", graph.name(output), names.join(", "));
