@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::data::Tensor;
 use crate::graph_file::sha256;
-use crate::inputs::SeedIndex;
+use crate::inputs::{SeedIndex, is_seed_index};
 use crate::onnx::ModelFile;
 use crate::reduce::Reduce;
 use crate::session::{RunOutcome, SeedTotal};
@@ -70,8 +70,10 @@ pub fn manifest(from: &Provenance<'_>, outcome: &RunOutcome) -> Value {
     {
         entries.insert("conditions".into(), json!(from.graph.conditions));
     }
-    let given: BTreeMap<&str, &[i64]> =
-        from.indices.iter().map(|index| (index.name.as_deref().unwrap_or("target"), &index.indices[..])).collect();
+    let inputs = from.graph.inputs().into_iter().filter(|&input| is_seed_index(from.graph, input));
+    let only = inputs.map(|input| from.graph.name(input)).next().unwrap_or_default();
+    let given = from.indices.iter().map(|index| (index.name.as_deref().unwrap_or(only), &index.indices[..]));
+    let given: BTreeMap<&str, &[i64]> = given.collect();
     if !given.is_empty()
         && let Some(entries) = value.as_object_mut()
     {

@@ -117,17 +117,113 @@ fn listed(names: &[String]) -> String {
     format!("{}{more}", names.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>().join(", "))
 }
 
-/// Nothing is called so; names that hold the last part of the one that was given are shown.
+/// Nothing is called so. Shown are names that hold the last part of the one that was given, or else those that begin like
+/// it.
 fn unknown(imported: &Imported, flag: &str, name: &str) -> Diagnostic {
     let message =
         format!("{flag} {name}: the model computes no tensor of that name, and has no node or module called so");
-    let last = name.rsplit(['/', '.', '*', '?']).find(|part| !part.is_empty()).unwrap_or(name).to_lowercase();
     let nodes = imported.file.graph().node.iter().map(|node| node.name());
-    let names = || activations(imported).map(|(name, _)| name).chain(nodes.clone());
-    let alike: BTreeSet<&str> = names().filter(|name| name.to_lowercase().contains(&last)).collect();
-    let shown = |names: &mut dyn Iterator<Item = &str>| names.take(LISTED).collect::<Vec<_>>().join(", ");
-    Diagnostic::request(message).help(match alike.is_empty() {
-        true => format!("some that it computes: {}", shown(&mut names())),
-        false => format!("similar names: {}", shown(&mut alike.into_iter())),
+    let known = |value: Value| is_activation(&imported.graph, value) || is_weight(&imported.graph, value);
+    let tensors = imported.values.iter().filter(|(_, value)| known(**value)).map(|(name, _)| name.as_str());
+    let names: BTreeSet<&str> = tensors.chain(nodes).filter(|name| !name.is_empty()).collect();
+    let last = name.rsplit(['/', '.', '*', '?']).find(|part| !part.is_empty()).unwrap_or(name).to_lowercase();
+    let holds: Vec<&str> = names.iter().copied().filter(|name| name.to_lowercase().contains(&last)).collect();
+    let common = |other: &str| name.chars().zip(other.chars()).take_while(|(a, b)| a == b).count();
+    let most = names.iter().map(|other| common(other)).max().filter(|&most| most > 1);
+    let begin: Vec<&str> = names.iter().copied().filter(|other| Some(common(other)) == most).collect();
+    let shown = |names: Vec<&str>| names.into_iter().take(LISTED).collect::<Vec<_>>().join(", ");
+    Diagnostic::request(message).help(match (holds.is_empty(), begin.is_empty()) {
+        (false, _) => format!("similar names: {}", shown(holds)),
+        (true, false) => format!("similar names: {}", shown(begin)),
+        (true, true) => {
+            format!("some that it computes: {}", shown(activations(imported).map(|(name, _)| name).collect()))
+        }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use lrpc_ir::DType;
+    use prost::Message as _;
+
+    use super::*;
+    use crate::onnx::proto::tensor_shape_proto::{Dimension, dimension};
+    use crate::onnx::proto::{
+        GraphProto, ModelProto, OperatorSetIdProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
+    };
+    use crate::onnx::{ImportOptions, import};
+
+    fn value(name: &str) -> ValueInfoProto {
+        let size = Dimension { value: Some(dimension::Value::DimValue(4)), ..Default::default() };
+        let tensor = type_proto::Tensor { elem_type: Some(1), shape: Some(TensorShapeProto { dim: vec![size] }) };
+        let ty = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() };
+        ValueInfoProto { name: Some(name.into()), r#type: Some(ty), ..Default::default() }
+    }
+
+    /// Three layers of two nodes each, and a second output that reads the first of them.
+    fn layers() -> Imported {
+        let node = |op: &str, name: &str, input: &str, output: &str| NodeProto {
+            op_type: Some(op.into()),
+            name: Some(name.into()),
+            input: vec![input.into()],
+            output: vec![output.into()],
+            ..Default::default()
+        };
+        let mut nodes = Vec::new();
+        let mut last = "x".to_string();
+        for layer in 0..3 {
+            let [path, inner] = ["act", "norm"].map(|part| format!("/layers/layers.{layer}/{part}"));
+            nodes.push(node("Tanh", &format!("{inner}/Tanh"), &last, &format!("{inner}/Tanh_output_0")));
+            last = format!("{path}/Relu_output_0");
+            nodes.push(node("Relu", &format!("{path}/Relu"), &format!("{inner}/Tanh_output_0"), &last));
+        }
+        nodes.push(node("Exp", "/head/Exp", &last, "y"));
+        nodes.push(node("Exp", "/other/Exp", "/layers/layers.0/act/Relu_output_0", "u"));
+        let output = ["y", "u"].map(value).to_vec();
+        let graph = GraphProto { node: nodes, input: vec![value("x")], output, ..Default::default() };
+        let opset = OperatorSetIdProto { domain: None, version: Some(17) };
+        let model =
+            ModelProto { ir_version: Some(8), opset_import: vec![opset], graph: Some(graph), ..Default::default() };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.onnx");
+        std::fs::write(&path, model.encode_to_vec()).unwrap();
+        import(&path, &ImportOptions::default()).unwrap()
+    }
+
+    #[test]
+    fn the_first_kind_that_fits_is_meant() {
+        let imported = layers();
+        assert_eq!(imported.graph.ty(imported.values["y"]).dtype, DType::F32);
+        let names = |name: &str| -> Result<Vec<String>, String> {
+            let found =
+                find(&imported, "--wrt", name).map_err(|finding| format!("{} {:?}", finding.message, finding.help))?;
+            Ok(found.tensors.into_iter().map(|(tensor, _)| tensor).collect())
+        };
+        let relu = |layer: usize| format!("/layers/layers.{layer}/act/Relu_output_0");
+        assert_eq!(names(&relu(1)).unwrap(), [relu(1)]);
+        assert_eq!(names("/layers/layers.1/act/Relu").unwrap(), [relu(1)]);
+        assert_eq!(names("layers.1").unwrap(), [relu(1)]);
+        assert_eq!(names("/layers/layers.1/").unwrap(), [relu(1)]);
+        assert_eq!(names("layers.1/norm").unwrap(), ["/layers/layers.1/norm/Tanh_output_0"]);
+        // The whole stack gives its last tensor, and the one that is read beside it.
+        assert_eq!(names("layers").unwrap(), [relu(0), relu(2)]);
+        assert_eq!(names("*/Relu_output_0").unwrap(), [relu(0), relu(1), relu(2)]);
+        assert_eq!(names("*/Relu").unwrap(), [relu(0), relu(1), relu(2)]);
+        assert!(names("act").unwrap_err().contains("3 modules are called so: /layers/layers.0/act"));
+        assert!(names("layers.4").unwrap_err().contains("has no node or module called so"));
+        assert!(names("Relu").unwrap_err().contains("similar names: /layers/layers.0/act/Relu"));
+    }
+
+    #[test]
+    fn modules_are_parts_of_the_names_of_nodes() {
+        let node = |name: &str| NodeProto { name: Some(name.into()), ..NodeProto::default() };
+        let found = |name: &str, parts: &[&str]| module(&node(name), parts).map(|path| path.join("/"));
+        let name = "/features/features.28/conv/Conv";
+        assert_eq!(found(name, &["features.28"]).unwrap(), "features/features.28");
+        assert_eq!(found(name, &["features.28", "conv"]).unwrap(), "features/features.28/conv");
+        assert_eq!(found(name, &["features"]).unwrap(), "features");
+        for parts in [&["Conv"][..], &["features.2"], &["conv", "features.28"], &[]] {
+            assert!(found(name, parts).is_none_or(|path| path.is_empty()), "{parts:?}");
+        }
+    }
 }

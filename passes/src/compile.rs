@@ -10,6 +10,7 @@ use crate::attention;
 use crate::canonicalise;
 use crate::embedding::embeddings;
 use crate::manager::{self, Context, PassDef, Patch, Refusal};
+use crate::relevance::active::active_values;
 use crate::relevance::composite::{Composite, SeedKind};
 use crate::relevance::condition::Condition;
 use crate::relevance::site::Carrier;
@@ -23,13 +24,13 @@ pub struct Options {
     pub composites: Vec<Composite>,
     /// The targets as text; empty means the largest element of each row of the first floating-point output.
     pub targets: Vec<String>,
-    /// The tensors to explain. Where nothing is named here and in `parts`, they are every floating-point input and every
-    /// embedding.
+    /// The tensors to explain; empty means every floating-point input and every embedding.
     pub wrt: Vec<Value>,
-    /// More of them, which are left out where canonicalisation makes them part of something else: what a pattern found
-    /// shall not change what rules see.
+    /// Intermediate tensors that a pattern found. They change nothing of what rules see: those that canonicalisation makes
+    /// part of something else, or that do not depend on the tensors to explain, are left out. Where `wrt` is empty, they are
+    /// returned in place of what it stands for.
     pub parts: Vec<Value>,
-    /// Weights whose relevance is asked for beside that of the tensors.
+    /// Weights whose relevance is asked for. Where `wrt` is empty, they are returned in place of what it stands for.
     pub weights: Vec<Value>,
     /// The conditions, each with results of its own.
     pub conditions: Vec<Condition>,
@@ -56,7 +57,7 @@ pub struct Report {
     pub patches: Vec<Patch>,
     /// The near misses.
     pub refusals: Vec<Refusal>,
-    /// Names of the tensors among [`Options::parts`] that are part of something else.
+    /// Names of the tensors among [`Options::parts`] that are left out.
     pub left_out: Vec<String>,
 }
 
@@ -117,7 +118,7 @@ fn canonical(
     let outputs: HashSet<Value> = graph.results.iter().map(|result| result.value).collect();
     let mut context = Context { pinned: asked.pinned().chain(outputs).collect(), ..Context::default() };
     manager::run(graph, canonicalise::PIPELINE, &mut context, options.verify, observe)?;
-    let (asked, left_out) = asked.without_parts_of_others(graph)?;
+    let (asked, left_out) = asked.without_lost_parts(graph)?;
     let (composites, chosen) = match options.composites.is_empty() {
         true => {
             let (composite, why) = default_composite(graph)?;
@@ -130,12 +131,13 @@ fn canonical(
         let named: HashSet<String> = targets.iter().flat_map(Target::explained).collect();
         graph.results.retain(|result| named.contains(&result.name));
     }
-    let everything = std::mem::replace(&mut context.pinned, asked.pinned().collect());
+    let everything =
+        std::mem::replace(&mut context.pinned, asked.pinned().chain(asked.parts.iter().copied()).collect());
     manager::run(graph, canonicalise::FOR_TARGETS, &mut context, options.verify, observe)?;
     context.pinned = everything;
     let (carrier, unit_seed) = (options.carrier, options.unit_seed);
-    let Found { wrt, silent, weights, conditions } = asked.still_there(graph)?;
-    let request = Request { composites, targets, conditions, wrt, silent, weights, carrier, unit_seed };
+    let Found { wrt, silent, between, weights, conditions } = asked.still_there(graph)?;
+    let request = Request { composites, targets, conditions, wrt, silent, between, weights, carrier, unit_seed };
     Ok(Canonical { request, chosen, left_out, context })
 }
 
@@ -155,6 +157,7 @@ struct Asked {
 struct Found {
     wrt: Vec<Value>,
     silent: HashSet<Value>,
+    between: Vec<Value>,
     weights: Vec<Value>,
     conditions: Vec<Condition>,
 }
@@ -163,11 +166,12 @@ impl Asked {
     fn of(graph: &Graph, options: &Options) -> Result<Asked, Diagnostic> {
         let mut wrt = options.wrt.clone();
         let mut silent = HashSet::new();
-        let by_default = wrt.is_empty() && options.parts.is_empty();
+        let by_default = wrt.is_empty();
         if by_default {
             wrt = default_tensors(graph)?;
-            // Relevance of weights alone: it is walked to the inputs all the same.
-            silent = wrt.iter().copied().filter(|_| !options.weights.is_empty()).collect();
+            // What else is asked for is walked past on the way to them.
+            let alone = options.weights.is_empty() && options.parts.is_empty();
+            silent = wrt.iter().copied().filter(|_| !alone).collect();
         }
         let masked = options.conditions.iter().flat_map(Condition::tensors);
         let all = wrt.iter().chain(&options.parts).chain(&options.weights).copied().chain(masked);
@@ -187,26 +191,34 @@ impl Asked {
         graph.find(name).filter(|&found| graph.ty(found) == ty)
     }
 
-    /// The parts that the graph still computes become tensors like the others; the names of the rest.
-    fn without_parts_of_others(mut self, graph: &Graph) -> Result<(Asked, Vec<String>), Diagnostic> {
+    /// With only those parts that the graph still computes and that depend on the tensors; the names of the others.
+    fn without_lost_parts(mut self, graph: &Graph) -> Result<(Asked, Vec<String>), Diagnostic> {
+        if self.parts.is_empty() {
+            return Ok((self, Vec::new()));
+        }
+        let sources: Vec<Value> = self.wrt.iter().filter_map(|&value| self.find(graph, value)).collect();
+        let active = active_values(graph, &graph.order(), &sources);
         let mut left_out = Vec::new();
+        let mut parts: Vec<Value> = Vec::new();
         for part in std::mem::take(&mut self.parts) {
-            match self.find(graph, part) {
-                Some(found) if !self.wrt.contains(&found) => self.wrt.push(found),
-                Some(_) => {}
+            match self.find(graph, part).filter(|found| active.contains(found)) {
+                Some(found) if parts.contains(&found) || (sources.contains(&found) && self.silent.is_empty()) => {}
+                Some(found) => parts.push(found),
                 None => left_out.extend(self.names.get(&part).map(|(name, _)| name.clone())),
             }
         }
-        let found = self.wrt.iter().map(|&value| (value, (graph.name(value).to_string(), graph.ty(value).clone())));
-        let found: Vec<_> = found.collect();
-        self.names.extend(found);
-        if self.wrt.is_empty() {
-            let message =
-                format!("{}: each is part of a larger operation that is explained as one", left_out.join(", "));
+        if parts.is_empty() && !self.silent.is_empty() && self.weights.is_empty() {
+            let message = format!("no relevance arrives at {} alone", left_out.join(", "));
             return Err(
                 Diagnostic::request(message).help("name one of them in full, without `*` and `?`, to keep it apart")
             );
         }
+        // An input that a pattern finds is no longer silent.
+        self.silent.retain(|value| !parts.contains(value));
+        parts.retain(|value| !sources.contains(value));
+        let names = parts.iter().map(|&value| (value, (graph.name(value).to_string(), graph.ty(value).clone())));
+        self.names.extend(names.collect::<Vec<_>>());
+        self.parts = parts;
         Ok((self, left_out))
     }
 
@@ -228,7 +240,8 @@ impl Asked {
             false => found(&self.wrt)?,
         };
         let weights = found(&self.weights)?;
-        Ok(Found { wrt, weights, conditions, silent })
+        let between = found(&self.parts)?;
+        Ok(Found { wrt, silent, between, weights, conditions })
     }
 }
 

@@ -86,7 +86,7 @@ fn left_out(names: &[String]) -> Option<String> {
     let more = if names.len() > shown.len() { ", …" } else { "" };
     (!names.is_empty()).then(|| {
         format!(
-            "note: left out are {} tensors within operations that are explained as one: {}{more}",
+            "note: left out are {} tensors that are within operations explained as one, or depend on no tensor explained: {}{more}",
             names.len(),
             shown.join(", ")
         )

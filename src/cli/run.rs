@@ -30,7 +30,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     inputs: InputFlags,
     /// Indices to explain instead of the compiled ones: `3` for all rows, `3,5` one for each, `NAME=3,5` where the graph
-    /// has several index inputs
+    /// has several index inputs, as `condition=12`
     #[arg(long, value_name = "[NAME=]INDEX", value_parser = flags::seed_index, allow_hyphen_values = true)]
     index: Vec<SeedIndex>,
     /// The results, npz or safetensors; `-` writes npz to standard output

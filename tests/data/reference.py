@@ -15,7 +15,10 @@ Composites (`COMPOSITES`) follow zennit's definitions, with stabiliser 1e-6:
   epsilon-alpha2-beta1   αβ(2, 1) on convolutions, ε on dense maps
   epsilon-gamma-box      z^B(low, high) on the maps that read the input, γ on the other convolutions, ε on dense maps
   gamma                  γ on convolutions, ε on dense maps
+  epsilon-alpha2-beta1-flat   the same as epsilon-alpha2-beta1, and flat on the maps that read the input
+  excitation-backprop    z+ on convolutions and dense maps
   gradient, input-x-gradient
+  deconvnet, guided-backprop, beta-smooth   gradients of the output times its value, with other ReLUs
 
 Sums of activations, average pooling and resizing share by signed ratio; max pooling gives to the first maximum; activations
 pass relevance on; a signal times a sigmoid or hard sigmoid takes everything; instance norm is x * (u - mean(u)).
@@ -30,6 +33,7 @@ import numpy as np
 import onnx
 
 from evaluator.network import Network
+from evaluator.nonlinear import logistic
 from evaluator.shares import EPSILON
 
 COMPOSITES = {
@@ -45,8 +49,22 @@ COMPOSITES = {
     "epsilon-plus(bias=exclude)": {
         "conv": ("zplus",), "dense": ("epsilon", EPSILON), "epsilon": EPSILON, "bias": "exclude",
     },
+    "epsilon-alpha2-beta1-flat": {
+        "first": ("flat",), "conv": ("alphabeta", 2.0, 1.0), "dense": ("epsilon", EPSILON), "epsilon": EPSILON,
+    },
+    "excitation-backprop": {"conv": ("zplus",), "dense": ("zplus",), "epsilon": EPSILON},
     "gradient": None,
     "input-x-gradient": None,
+    "deconvnet": None,
+    "guided-backprop": None,
+    "beta-smooth": None,
+}
+
+# What goes through a ReLU, from its input and what arrives, where that is not the gradient.
+RELUS = {
+    "deconvnet": lambda x, g: np.maximum(g, 0),
+    "guided-backprop": lambda x, g: np.maximum(g, 0) * (x > 0),
+    "beta-smooth": lambda x, g: g * logistic(10 * x),
 }
 
 
@@ -73,10 +91,11 @@ def relevance(model, inputs, composite, target=None, output=None):
     output = output or first_output(model)
     settings = COMPOSITES[composite] if isinstance(composite, str) else composite
     gradients = settings is None
-    seed, chosen = default_seed(network.values[output], unit=gradients, target=target)
+    relu = RELUS.get(composite) if isinstance(composite, str) else None
+    seed, chosen = default_seed(network.values[output], unit=gradients and relu is None, target=target)
     names = [n for n in network.inputs if n in network.active]
     if gradients:
-        arrived = network.gradient(output, seed)
+        arrived = network.gradient(output, seed, relu)
         times = lambda n: network.values[n] if composite == "input-x-gradient" else 1.0
         return {n: arrived[n] * times(n) for n in names}, {"target": chosen}
     arrived, ledger = network.explain(settings, output, seed)

@@ -249,13 +249,38 @@ fn an_excluded_constant_takes_nothing() {
         if pair.constant.is_none() {
             continue;
         }
-        pair.site("SignedRatio", "bias = 'exclude'").check(random, &mut count, |r| Expected {
-            relevance: vec![r.clone()],
-            bias: 0.0,
-            stabiliser: 0.0,
-        });
+        for rule in ["SignedRatio", "AbsRatio"] {
+            for policy in ["exclude", "redistribute"] {
+                let site = pair.site(rule, &format!("bias = '{policy}'"));
+                site.check(random, &mut count, |r| Expected { relevance: vec![r.clone()], bias: 0.0, stabiliser: 0.0 });
+            }
+        }
+        let split = |r: &ArrayD<f64>| pair.expected(absolute_split(&pair.contributions(), r, 1e-6));
+        for rule in ["SignedRatio", "AbsRatio"] {
+            pair.site(rule, "bias = 'operand'").check(random, &mut count, split);
+        }
     }
-    count.suffices(10);
+    count.suffices(40);
+}
+
+/// Equal parts for all operands, and for all places that an output sees.
+pub fn uniform() {
+    let mut count = Count::default();
+    for seed in 0..CASES {
+        let random = &mut Random::new(seed);
+        let pair = Pair::draw(random, &["add", "sub"]);
+        pair.site("Uniform", "")
+            .check(random, &mut count, |r| pair.expected(Split { operands: vec![r / 2.0, r / 2.0], stabiliser: 0.0 }));
+        let mut single = match random.below(3) {
+            0 => Single::reduce(random),
+            1 => Single::pool(random),
+            _ => Single::cumulative_sum(random),
+        };
+        let site = single.site("Uniform", "");
+        single.dense.weight = single.dense.connected.mapv(|connected| f64::from(u8::from(connected)));
+        site.check(random, &mut count, |r| single.expected(r, 0.0, |_| 1.0));
+    }
+    count.suffices(2 * CASES as usize);
 }
 
 #[test]
@@ -328,13 +353,14 @@ pub fn identity_skip() {
         let to = random.pick(&["block", "skip"]);
         let skip = if projected { "%p" } else { "%x" };
         let operands = if swapped { format!("%f, {skip}") } else { format!("{skip}, %f") };
+        let projection =
+            if projected { format!("%p = erf %x : f32{shape:?} from \"/projection\"\n") } else { String::new() };
         let site = Site {
             rule: "IdentitySkip",
             with: format!("eps = 0.01, to = '{to}'"),
             header: format!("input %x : f32{shape:?}"),
             forward: format!(
-                "%f = tanh %x : f32{shape:?} from \"/block\"\n%p = erf %x : f32{shape:?} from \"/projection\"\n\
-                 %y = add {operands} : f32{shape:?} from \"/site\""
+                "%f = tanh %x : f32{shape:?} from \"/block\"\n{projection}%y = add {operands} : f32{shape:?} from \"/site\""
             ),
             shape: shape.to_vec(),
             explained: if projected { vec!["f", "p"] } else { vec!["f"] },
@@ -347,7 +373,9 @@ pub fn identity_skip() {
                 return Expected { relevance: split.operands, bias: 0.0, stabiliser: split.stabiliser };
             }
             let to_block = if to == "block" { r.clone() } else { ArrayD::zeros(r.raw_dim()) };
-            Expected { relevance: vec![to_block], bias: 0.0, stabiliser: 0.0 }
+            // Nothing but the block is explained, so that the identity is a constant.
+            let bias = if to == "block" { 0.0 } else { r.sum() };
+            Expected { relevance: vec![to_block], bias, stabiliser: 0.0 }
         });
     }
     count.suffices(CASES as usize);

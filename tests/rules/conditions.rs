@@ -12,13 +12,13 @@ use crate::funnel::{Explanation, Outcome, Tensors, explain, run, run_sized};
 use crate::numbers::{Random, Style};
 
 /// A network with a skip around its masked tensor `%a`, and the part of it up to `%a`.
-const HEADER: &str = "weight @w : f32[4, 2, 3, 3]\nweight @b : f32[4]\nweight @v : f32[4, 4, 3, 3]\nweight @u : f32[64, 3]\n\
-                      input %x : f32[2, 2, 4, 4]\nforward\n\
-                      %h = conv %x, @w, @b {pad=1} : f32[2, 4, 4, 4] from \"/first\"\n%a = relu %h : f32[2, 4, 4, 4] from \"/relu\"\n";
+const FIRST: &str = "weight @w : f32[4, 2, 3, 3]\nweight @b : f32[4]\n\
+                     input %x : f32[2, 2, 4, 4]\nforward\n\
+                     %h = conv %x, @w, @b {pad=1} : f32[2, 4, 4, 4] from \"/first\"\n%a = relu %h : f32[2, 4, 4, 4] from \"/relu\"\n";
 
 fn network() -> String {
     format!(
-        "{HEADER}%c = conv %a, @v {{pad=1}} : f32[2, 4, 4, 4] from \"/second\"\n%d = tanh %c : f32[2, 4, 4, 4] from \"/tanh\"\n\
+        "weight @v : f32[4, 4, 3, 3]\nweight @u : f32[64, 3]\n{FIRST}%c = conv %a, @v {{pad=1}} : f32[2, 4, 4, 4] from \"/second\"\n%d = tanh %c : f32[2, 4, 4, 4] from \"/tanh\"\n\
          %s = add %a, %d : f32[2, 4, 4, 4] from \"/add\"\n%f = reshape %s : f32[2, 64] from \"/flat\"\n\
          %y = dot %f, @u {{contract=1x0}} : f32[2, 3] from \"/fc\"\nresult \"output/y\" = %y\n"
     )
@@ -43,7 +43,7 @@ fn from_given(composite: &str, relevance: &ArrayD<f64>, tensors: &Tensors) -> Ar
     let mut explanation = Explanation::of(Composite::named(composite).unwrap(), &["x"]);
     explanation.targets = vec!["a:given".into()];
     explanation.unit_seed = true;
-    let graph = explain(&format!("{HEADER}result \"output/a\" = %a\n"), &explanation);
+    let graph = explain(&format!("{FIRST}result \"output/a\" = %a\n"), &explanation);
     let mut tensors = tensors.clone();
     tensors.insert("target".into(), relevance.clone());
     run(&graph, &tensors, Precision::F64).relevance("x").clone()

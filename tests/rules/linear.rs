@@ -2,9 +2,9 @@
 
 use lrpc_twins::linear::{Dense, Geometry, dense_of_conv, dense_of_conv_transpose};
 use lrpc_twins::rules::{self, BiasPolicy};
-use lrpc_twins::share::Shared;
+use lrpc_twins::share::{Shared, Stabiliser};
 use lrpc_twins::window::ravel;
-use ndarray::{Array1, ArrayD, Dimension, IxDyn, indices};
+use ndarray::{Array1, Array2, ArrayD, Dimension, IxDyn, indices};
 
 use crate::check::{Count, Expected, Site, assert_close, largest};
 use crate::funnel::Tensors;
@@ -14,17 +14,17 @@ use crate::numbers::Random;
 const CASES: u64 = 80;
 
 /// A linear map `%y` of `%h`, which is the input, or its positive part.
-struct Map {
-    header: String,
-    forward: String,
-    tensors: Tensors,
+pub struct Map {
+    pub header: String,
+    pub forward: String,
+    pub tensors: Tensors,
     /// `h`.
-    x: ArrayD<f64>,
+    pub x: ArrayD<f64>,
     /// The shape of `y`.
-    shape: Vec<usize>,
+    pub shape: Vec<usize>,
     /// The map of each sample; one for all of `x` where there is no sample axis.
     samples: usize,
-    dense: Dense,
+    pub dense: Dense,
     /// Whether axis 1 of the input is channels, as lists of bounds need it.
     channels: bool,
 }
@@ -177,9 +177,9 @@ fn contraction(random: &mut Random) -> Map {
 }
 
 fn convolution(random: &mut Random) -> Map {
-    let rank = random.within(1, 2);
     let groups = random.pick(&[1, 1, 2]);
     let many = random.one_in(3);
+    let rank = if many { random.within(1, 2) } else { random.within(1, 3) };
     let per_group = if many { random.within(4, 6) } else { random.within(1, 2) };
     let kernel: Vec<usize> = (0..rank).map(|_| if many { 3 + 5 * (2 - rank) } else { random.within(1, 3) }).collect();
     let strides: Vec<usize> = (0..rank).map(|_| random.within(1, 2)).collect();
@@ -222,10 +222,10 @@ fn convolution(random: &mut Random) -> Map {
 }
 
 /// What a twin makes of a sample: the map, `x`, relevance.
-type Twin<'a> = &'a dyn Fn(&Dense, &Array1<f64>, &Array1<f64>) -> Shared;
+pub type Twin<'a> = &'a dyn Fn(&Dense, &Array1<f64>, &Array1<f64>) -> Shared;
 
 impl Map {
-    fn draw(random: &mut Random) -> Map {
+    pub fn draw(random: &mut Random) -> Map {
         if random.one_in(2) { contraction(random) } else { convolution(random) }
     }
 
@@ -241,7 +241,7 @@ impl Map {
         }
     }
 
-    fn expected(&self, relevance: &ArrayD<f64>, twin: Twin) -> Expected {
+    pub fn expected(&self, relevance: &ArrayD<f64>, twin: Twin) -> Expected {
         let rows = |array: &ArrayD<f64>| -> Vec<Array1<f64>> {
             let flat: Vec<f64> = array.iter().copied().collect();
             flat.chunks(flat.len() / self.samples).map(|row| row.iter().copied().collect()).collect()
@@ -274,10 +274,23 @@ fn check(rule: &'static str, draw: impl Fn(&mut Random, &Map) -> Parametrised) {
     count.suffices(CASES as usize);
 }
 
-/// ε and the bias policy, with the map that the policy leaves.
-fn eps_and_bias(random: &mut Random) -> (f64, bool, String) {
-    let (eps, include) = (random.pick(&[0.0, 1e-6, 1e-2]), random.one_in(2));
-    (eps, include, format!("eps = {eps:?}, bias = '{}'", if include { "include" } else { "exclude" }))
+/// A stabiliser, as a twin has it and as parameters in TOML.
+fn stabiliser(random: &mut Random, map: &Map) -> (Stabiliser, String) {
+    let eps = random.pick(&[0.0, 1e-6, 1e-2]);
+    // The first axis counts samples; each sample of a convolution has a twin of its own.
+    let samples = if map.channels { 1 } else { map.shape[0] };
+    let (mode, stabiliser) = random.pick(&[
+        ("absolute", Stabiliser::Absolute(eps)),
+        ("relative", Stabiliser::Relative { epsilon: eps, samples }),
+        ("clip", Stabiliser::Clip(eps)),
+    ]);
+    (stabiliser, format!("eps = {eps:?}, stabiliser = '{mode}'"))
+}
+
+/// Stabiliser and bias policy.
+fn eps_and_bias(random: &mut Random, map: &Map) -> (Stabiliser, bool, String) {
+    let ((stabiliser, with), include) = (stabiliser(random, map), random.one_in(2));
+    (stabiliser, include, format!("{with}, bias = '{}'", if include { "include" } else { "exclude" }))
 }
 
 fn with_policy(map: &Dense, include: bool) -> Dense {
@@ -287,38 +300,105 @@ fn with_policy(map: &Dense, include: bool) -> Dense {
 
 #[test]
 pub fn epsilon() {
-    check("Epsilon", |random, _| {
-        let (eps, include, with) = eps_and_bias(random);
-        let policy = if include { BiasPolicy::Include } else { BiasPolicy::Exclude };
+    check("Epsilon", |random, map| {
+        let (eps, with) = stabiliser(random, map);
+        let (word, policy) = random.pick(&[
+            ("include", BiasPolicy::Include),
+            ("exclude", BiasPolicy::Exclude),
+            ("redistribute", BiasPolicy::Redistribute),
+        ]);
+        let with = format!("{with}, bias = '{word}'");
         (with, Box::new(move |map, x, r| rules::epsilon(map, x, r, eps, policy)))
     });
+}
+
+/// Whatever ε is, nothing stays behind where every output sees an input.
+#[test]
+fn redistributed_relevance_is_all_there() {
+    for seed in 0..CASES {
+        let random = &mut Random::new(seed);
+        let map = contraction(random);
+        let with = random.pick(&["eps = 0.25", "eps = 0.25, stabiliser = 'clip'", "eps = 1e-6"]);
+        let site = map.site("Epsilon", &format!("{with}, bias = 'redistribute'"));
+        site.check(random, &mut Count::default(), |r| {
+            let zero = |map: &Dense, x: &Array1<f64>, r: &Array1<f64>| {
+                let eps = match with {
+                    "eps = 0.25" => Stabiliser::Absolute(0.25),
+                    "eps = 1e-6" => Stabiliser::Absolute(1e-6),
+                    _ => Stabiliser::Clip(0.25),
+                };
+                rules::epsilon(map, x, r, eps, BiasPolicy::Redistribute)
+            };
+            let expected = map.expected(r, &zero);
+            assert_eq!((expected.bias, expected.stabiliser), (0.0, 0.0));
+            expected
+        });
+    }
+}
+
+/// Zeros of both signs, and numbers too small to be normal.
+#[test]
+fn stabilisers_at_zero() {
+    let numbers = [0.0, -0.0, 5e-324, 0.125, -5e-324, 1e-310, -1e-40, -1.0];
+    let x = ArrayD::from_shape_vec(IxDyn(&[2, 4]), numbers.to_vec()).unwrap();
+    let mut dense = Dense::empty(8, &[8]);
+    (0..8).for_each(|at| dense.connect(at, at, 1.0));
+    for (mode, eps) in [
+        ("absolute", Stabiliser::Absolute(0.25)),
+        ("relative", Stabiliser::Relative { epsilon: 0.25, samples: 2 }),
+        ("clip", Stabiliser::Clip(0.25)),
+    ] {
+        let map = Map {
+            header: "input %h : f32[2, 4]\nweight @w : f32[4, 4]\n".into(),
+            forward: "%y = dot %h, @w {contract=1x0} : f32[2, 4] from \"/site\"".into(),
+            tensors: Tensors::from([("h".into(), x.clone()), ("w".into(), Array2::eye(4).into_dyn())]),
+            x: x.clone(),
+            shape: vec![2, 4],
+            samples: 1,
+            dense: dense.clone(),
+            channels: false,
+        };
+        let site = map.site("Epsilon", &format!("eps = 0.25, stabiliser = '{mode}'"));
+        let mut count = Count::default();
+        let twin = |map: &Dense, x: &Array1<f64>, r: &Array1<f64>| rules::epsilon(map, x, r, eps, BiasPolicy::Include);
+        site.check(&mut Random::new(3), &mut count, |r| map.expected(r, &twin));
+        assert_eq!(count.cases, 1);
+    }
 }
 
 #[test]
 fn a_bias_may_be_an_operand() {
     for rule in ["Epsilon", "Gamma"] {
-        check(rule, |random, _| {
+        check(rule, |random, map| {
+            let has_bias = map.forward.contains("@b");
             // Without ε what γ = 0 makes of a zero output is what ε makes of it.
             let eps = if rule == "Gamma" { 0.0 } else { random.pick(&[0.0, 1e-6, 1e-2]) };
             let gamma = if rule == "Gamma" { "gamma = 0.0, " } else { "" };
             let with = format!("{gamma}eps = {eps:?}, bias = 'operand'");
-            (with, Box::new(move |map, x, r| rules::epsilon_of_operand(map, x, r, eps)))
+            // A map without bias is no addition.
+            (
+                with,
+                Box::new(move |map, x, r| match has_bias {
+                    true => rules::epsilon_of_operand(map, x, r, eps),
+                    false => rules::epsilon(map, x, r, eps, BiasPolicy::Exclude),
+                }),
+            )
         });
     }
 }
 
 #[test]
 pub fn z_plus() {
-    check("ZPlus", |random, _| {
-        let (eps, include, with) = eps_and_bias(random);
+    check("ZPlus", |random, map| {
+        let (eps, include, with) = eps_and_bias(random, map);
         (with, Box::new(move |map, x, r| rules::z_plus(&with_policy(map, include), x, r, eps)))
     });
 }
 
 #[test]
 pub fn alpha_beta() {
-    check("AlphaBeta", |random, _| {
-        let (eps, include, with) = eps_and_bias(random);
+    check("AlphaBeta", |random, map| {
+        let (eps, include, with) = eps_and_bias(random, map);
         let beta = random.pick(&[0.0, 1.0, 0.5]);
         let with = format!("alpha = {:?}, beta = {beta:?}, {with}", beta + 1.0);
         (with, Box::new(move |map, x, r| rules::alpha_beta(&with_policy(map, include), x, r, (beta + 1.0, beta), eps)))
@@ -327,8 +407,12 @@ pub fn alpha_beta() {
 
 #[test]
 pub fn gamma() {
-    check("Gamma", |random, _| {
-        let (eps, include, with) = eps_and_bias(random);
+    check("Gamma", |random, map| {
+        let (mut eps, include, mut with) = eps_and_bias(random, map);
+        if let Stabiliser::Relative { epsilon, .. } = eps {
+            // Which denominator an output of 0 has in the mean, although nothing flows through it, is a convention.
+            (eps, with) = (Stabiliser::Clip(epsilon), with.replace("relative", "clip"));
+        }
         let gamma = random.pick(&[0.0, 0.25, 1.0, 100.0]);
         let with = format!("gamma = {gamma:?}, {with}");
         (with, Box::new(move |map, x, r| rules::gamma(&with_policy(map, include), x, r, gamma, eps)))
@@ -337,17 +421,55 @@ pub fn gamma() {
 
 #[test]
 pub fn w_square() {
-    check("WSquare", |random, _| {
-        let (eps, include, with) = eps_and_bias(random);
+    check("WSquare", |random, map| {
+        let (eps, include, with) = eps_and_bias(random, map);
         (with, Box::new(move |map, _, r| rules::w_square(&with_policy(map, include), r, eps)))
     });
 }
 
+/// One number for every input, or one per channel.
+fn point(random: &mut Random, map: &Map, least: f64) -> (String, Array1<f64>) {
+    let (inputs, channels) = (map.dense.weight.nrows(), map.x.shape()[1]);
+    if !map.channels || random.one_in(2) {
+        let value = least + random.below(4) as f64 / 4.0;
+        return (format!("{value:?}"), Array1::from_elem(inputs, value));
+    }
+    let values: Vec<f64> = (0..channels).map(|_| least + random.below(4) as f64 / 4.0).collect();
+    let text = format!("{values:?}");
+    (text, Array1::from_shape_fn(inputs, |i| values[i / (inputs / channels)]))
+}
+
+#[test]
+pub fn taylor() {
+    check("Taylor", |random, map| {
+        // Differences of 0 sum to what rounding leaves, unless ε is well above it.
+        let (eps, form) = (random.pick(&[1e-2, 0.125]), random.pick(&["root", "root", "input", "zero"]));
+        let (text, root) = point(random, map, 0.25);
+        match form {
+            "root" => {
+                let with = format!("x0 = {text}, eps = {eps:?}");
+                (with, Box::new(move |map, x, r| rules::taylor(map, x, r, &root, eps)))
+            }
+            form => {
+                let with = if form == "zero" { "x0 = 'zero'".into() } else { format!("x0 = {text}, form = 'input'") };
+                let with = format!("{with}, eps = {eps:?}");
+                (with, Box::new(move |map, x, r| rules::epsilon(map, x, r, eps, BiasPolicy::Exclude)))
+            }
+        }
+    });
+}
+
+#[test]
+pub fn uniform() {
+    check("Uniform", |_, _| (String::new(), Box::new(|map, _, r| rules::flat(map, r, 0.0))));
+    crate::additive::uniform();
+}
+
 #[test]
 pub fn flat() {
-    check("Flat", |random, _| {
-        let eps = random.pick(&[0.0, 1e-6]);
-        (format!("eps = {eps:?}"), Box::new(move |map, _, r| rules::flat(map, r, eps)))
+    check("Flat", |random, map| {
+        let (eps, with) = stabiliser(random, map);
+        (with, Box::new(move |map, _, r| rules::flat(map, r, eps)))
     });
 }
 

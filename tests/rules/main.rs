@@ -16,7 +16,9 @@ mod check;
 mod composition;
 mod conditions;
 mod conservation;
+mod costs;
 mod elementwise;
+mod filter;
 mod funnel;
 mod generated;
 mod gradients;
@@ -30,6 +32,7 @@ mod pooling;
 mod products;
 mod sampling;
 mod seeds;
+mod selective;
 mod transformers;
 mod weights;
 mod winner;
@@ -60,6 +63,8 @@ const TWINS: &[(&str, fn())] = &[
     ("SignedRatio", additive::signed_ratio),
     ("Stop", normalize::stop),
     ("Symmetric", additive::symmetric),
+    ("Taylor", linear::taylor),
+    ("Uniform", linear::uniform),
     ("UniformPool", pooling::uniform_pool),
     ("ValuePath", products::value_path),
     ("WSquare", linear::w_square),

@@ -18,8 +18,11 @@ struct Map {
     kernel: Vec<usize>,
     input: Vec<usize>,
     output: Vec<usize>,
-    matrix: Box<dyn Fn(&ArrayD<f64>) -> Dense>,
+    matrix: Matrix,
 }
+
+/// Makes the matrix of one sample from a kernel.
+type Matrix = Box<dyn Fn(&ArrayD<f64>) -> Dense>;
 
 fn conv(line: &str, kernel: &[usize], input: &[usize], geometry: Geometry) -> Map {
     let sample = input[1..].to_vec();
@@ -27,7 +30,7 @@ fn conv(line: &str, kernel: &[usize], input: &[usize], geometry: Geometry) -> Ma
     map(line, kernel, input, Box::new(matrix))
 }
 
-fn map(line: &str, kernel: &[usize], input: &[usize], matrix: Box<dyn Fn(&ArrayD<f64>) -> Dense>) -> Map {
+fn map(line: &str, kernel: &[usize], input: &[usize], matrix: Matrix) -> Map {
     let shape = matrix(&ArrayD::zeros(IxDyn(kernel))).output_shape;
     let output = [&input[..1], &shape].concat();
     Map { line: line.into(), kernel: kernel.to_vec(), input: input.to_vec(), output, matrix }
@@ -78,6 +81,10 @@ const RULES: &[(&str, &str, Twin)] = &[
     ("Gamma", "eps = 0.01, gamma = 0.5", |map, x, r| rules::gamma(map, x, r, 0.5, 0.01)),
     ("AlphaBeta", "eps = 0.01, alpha = 2.0, beta = 1.0", |map, x, r| rules::alpha_beta(map, x, r, (2.0, 1.0), 0.01)),
     ("WSquare", "eps = 0.01", |map, _, r| rules::w_square(map, r, 0.01)),
+    ("ZBox", "eps = 0.01, low = -1.0, high = 1.5", |map, x, r| {
+        let bounds = [-1.0, 1.5].map(|bound| Array1::from_elem(x.len(), bound));
+        rules::z_box(map, x, r, (&bounds[0], &bounds[1]), 0.01)
+    }),
 ];
 
 /// `(input, output)` pairs of the matrix, each with the kernel's element that connects them.
@@ -168,7 +175,7 @@ fn relevance_of_weights_is_the_same_contributions_summed_the_other_way() {
             cases += 1;
         }
     }
-    assert_eq!(cases, 42);
+    assert_eq!(cases, 49);
 }
 
 #[test]
@@ -274,4 +281,42 @@ fn rules_without_weights_and_other_parameters_are_refused() {
     let sum = "weight @w : f32[4, 4]\nweight @v : f32[4, 4]\ninput %x : f32[2, 4]\nprepare\n%u = add @w, @v : f32[4, 4]\nforward\n\
                %y = dot %x, %u {contract=1x0} : f32[2, 4] from \"/fc\"\nresult \"output/y\" = %y\n";
     assert!(refused("epsilon", sum, "v").contains("merged with other constants"));
+}
+
+#[test]
+fn a_kernel_may_be_an_activation() {
+    let body = "input %x : f32[2, 4, 6]\ninput %k : f32[6, 2, 3]\nweight @head : f32[72, 2]\nforward\n\
+                %y = conv %x, %k {pad=1, groups=2} : f32[2, 6, 6] from \"/conv\"\n%f = reshape %y : f32[1, 72] from \"/flat\"\n\
+                %scores = dot %f, @head {contract=1x0} : f32[1, 2] from \"/head\"\nresult \"output/scores\" = %scores\n";
+    let random = &mut Random::new(29);
+    let shapes: [(&str, &[usize]); 3] = [("x", &[2, 4, 6]), ("k", &[6, 2, 3]), ("head", &[72, 2])];
+    let tensors: Tensors =
+        shapes.iter().map(|(name, shape)| (name.to_string(), random.away_from_zero(shape))).collect();
+    let explained = |composite: &str| {
+        let mut explanation = Explanation::of(Composite::named(composite).unwrap(), &["x", "k"]);
+        explanation.targets = vec!["scores[:,0]".into()];
+        run(&explain(body, &explanation), &tensors, Precision::F64)
+    };
+    // The map is linear in each operand, so that differences are exact up to rounding.
+    let gradient = explained("gradient");
+    for name in ["x", "k"] {
+        let score = |by: f64, at: &ndarray::Dim<ndarray::IxDynImpl>| {
+            let mut tensors = tensors.clone();
+            tensors.get_mut(name).unwrap()[at] += by;
+            run(&read(body), &tensors, Precision::F64).results["output/scores"][[0, 0]]
+        };
+        let mut expected = ArrayD::zeros(tensors[name].raw_dim());
+        for (at, _) in tensors[name].indexed_iter() {
+            expected[&at] = (score(0.5, &at) - score(-0.5, &at)) / 1.0;
+        }
+        assert_close(gradient.relevance(name), &expected, 1e-10 * largest(&expected), name);
+    }
+    // Each factor of the product gets half of what arrives.
+    let half = explained("epsilon");
+    let line = line_of(&half.ledger, "/conv");
+    let sums = ["x", "k"].map(|name| half.relevance(name).sum());
+    let lost: f64 = line.absorbed.iter().map(|(_, sum)| sum).sum();
+    assert!(
+        (sums[0] - sums[1]).abs() < 1e-9 * line.scale && (2.0 * sums[0] + lost - line.input).abs() < 1e-9 * line.scale
+    );
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use lrpc_ir::graph::{Graph, Origin, Region, Value};
 use lrpc_ir::ops::source::{Literal, LiteralValues, Source};
-use lrpc_ir::ops::{Binary, Compare, Elementwise, Function, Movement, Op, Reduce, ReduceKind, Unary};
+use lrpc_ir::ops::{Binary, Elementwise, Function, Movement, Op, Reduce, ReduceKind, Unary};
 use lrpc_ir::{Absorbed, DType, Diagnostic, Dim, Float, TensorType};
 
 use super::weights::Term;
@@ -217,35 +217,6 @@ impl<'a> RelevanceBuilder<'a> {
         self.unary(Unary::plain(Function::Abs), x, hint)
     }
 
-    /// `R / S(z)` with `S(z) = z + ε·sg(z)` (docs/rule-book.md section 1); `R/z` with `R/0 = 0` for ε = 0.
-    ///
-    /// The stabiliser's share `ε·sg(z)/S(z)·R` is booked as absorbed; for ε = 0 it is `R` where `z = 0`.
-    pub fn quotient(&mut self, relevance: Value, z: Value, eps: f64, hint: &str) -> Built<Value> {
-        if !(0.0..f64::INFINITY).contains(&eps) {
-            return Err(Diagnostic::request(format!("ε is a number from 0 on, not {eps}")));
-        }
-        if eps == 0.0 {
-            let quotient = self.binary(Binary::Ratio, relevance, z, hint)?;
-            let lost = self.where_zero(z, relevance)?;
-            self.absorb(Absorbed::Stabiliser, lost);
-            return Ok(quotient);
-        }
-        let stabilised = self.unary(Unary::with(Function::Stabilise, eps), z, "S")?;
-        let quotient = self.binary(Binary::Div, relevance, stabilised, hint)?;
-        let added = self.unary(Unary::with(Function::Stabiliser, eps), z, "eps")?;
-        let share = self.mul(added, quotient, "e")?;
-        self.absorb(Absorbed::Stabiliser, share);
-        Ok(quotient)
-    }
-
-    /// `value` where `z = 0`, and 0 elsewhere.
-    fn where_zero(&mut self, z: Value, value: Value) -> Built<Value> {
-        let ty = self.ty(z);
-        let zero = self.filled(0.0, ty.dtype, &ty.shape)?;
-        let mask = self.op(Op::Elementwise(Elementwise::Compare(Compare::Equal)), &[z, zero], "zero")?;
-        self.op(Op::Elementwise(Elementwise::Where), &[mask, value, zero], "e")
-    }
-
     /// A tensor whose elements all are `value`.
     pub fn filled(&mut self, value: f64, dtype: DType, shape: &[Dim]) -> Built<Value> {
         let literal = Literal::filled(TensorType::new(dtype, shape.to_vec()), value);
@@ -273,6 +244,17 @@ impl<'a> RelevanceBuilder<'a> {
             return Ok(x);
         }
         self.op(Op::Movement(Movement::Broadcast { shape: shape.to_vec() }), &[x], hint)
+    }
+
+    /// As [`RelevanceBuilder::broadcast`], but where `x` depends on weights alone the copies are made once, in `prepare`, for
+    /// operations that belong there.
+    pub fn broadcast_once(&mut self, x: Value, shape: &[Dim], hint: &str) -> Built<Value> {
+        if self.ty(x).shape == shape || !self.graph.is_constant(x) {
+            return self.broadcast(x, shape, hint);
+        }
+        let name = self.graph.fresh_name(&format!("{}{hint}.{}", self.prefix, self.subject));
+        let op = Op::Movement(Movement::Broadcast { shape: shape.to_vec() });
+        Ok(self.graph.add(Region::Prepare, op, &[x], &name, self.origin.clone())?)
     }
 
     /// A value per channel (`[C]`), copied to `[N, C, …]`.

@@ -1,12 +1,13 @@
 //! Composites: which rule serves which operation. They are TOML; the first entry that matches wins, and nothing else
 //! chooses rules.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use lrpc_ir::{Diagnostic, DiagnosticKind, Diagnostics};
 use serde::Deserialize;
 
+use super::filter::Filter;
 use super::roles::Role;
 use super::sampling::Sampling;
 use super::site::Carrier;
@@ -178,6 +179,10 @@ pub struct Subject<'a> {
     pub active: usize,
 }
 
+/// Parameters that every composite has beside its own: `filter`, the part of relevance that passes a linear map, and
+/// `stabiliser`, the mode of the stabiliser of every rule that divides.
+const OPTIONS: [&str; 2] = ["filter", "stabiliser"];
+
 /// The composites that come with the program, as (name, TOML).
 pub const COMPOSITES: &[(&str, &str)] = &[
     ("attnlrp", include_str!("../../composites/attnlrp.toml")),
@@ -275,6 +280,7 @@ impl Composite {
             entries,
         };
         composite.check()?;
+        composite.filter()?;
         Ok(composite)
     }
 
@@ -347,9 +353,11 @@ impl Composite {
     /// A parameter that it does not have, and one that shall name a rule and does not.
     pub fn with_parameters(mut self, given: Vec<(String, Parameter)>) -> Result<Composite, Diagnostics> {
         for (key, value) in given {
-            if !self.parameters.contains_key(&key) {
-                let known: Vec<&str> = self.parameters.keys().map(String::as_str).collect();
-                let help = if known.is_empty() { "it has none".into() } else { format!("it has {}", known.join(", ")) };
+            if !self.parameters.contains_key(&key) && !self.has_option(&key) {
+                let own = self.parameters.keys().map(String::as_str);
+                let options = OPTIONS.into_iter().filter(|option| self.has_option(option));
+                let known: BTreeSet<&str> = own.chain(options).collect();
+                let help = format!("it has {}", Vec::from_iter(known).join(", "));
                 return Err(Diagnostic::new(format!("composite `{}` has no parameter `{key}`", self.name))
                     .help(help)
                     .into());
@@ -358,7 +366,25 @@ impl Composite {
             self.given.push(key);
         }
         self.check()?;
+        self.filter()?;
         Ok(self)
+    }
+
+    /// Whether the option means something to the composite.
+    fn has_option(&self, option: &str) -> bool {
+        let divides = |entry: &Entry| {
+            let rule = self.rule_of(entry);
+            rule.is_ok_and(|rule| rule.parameters.iter().any(|parameter| parameter.name == option))
+        };
+        OPTIONS.contains(&option) && (option == "filter" || self.entries.iter().any(divides))
+    }
+
+    /// What passes a linear map, where that is not everything.
+    ///
+    /// # Errors
+    /// A parameter `filter` that is no fraction.
+    pub fn filter(&self) -> Result<Option<Filter>, Diagnostic> {
+        self.parameters.get("filter").map(Filter::from_parameter).transpose()
     }
 
     /// Whether its rules are applied: not by composites that only look at what comes out.
@@ -398,7 +424,9 @@ impl Composite {
                 Some(Parameter::Word(word)) if word.starts_with('$') => self.parameters.get(&word[1..]).cloned(),
                 given => given.cloned(),
             };
-            parameters.insert(definition.name.to_string(), value.unwrap_or_else(|| (definition.default)()));
+            let option = OPTIONS.contains(&definition.name).then(|| self.parameters.get(definition.name)).flatten();
+            let value = value.or_else(|| option.cloned()).unwrap_or_else(|| (definition.default)());
+            parameters.insert(definition.name.to_string(), value);
         }
         Ok(Some(Choice { rule, parameters }))
     }
@@ -515,6 +543,12 @@ mod tests {
         assert_eq!(composite.parameters["high"], Parameter::Numbers(vec![1.0, 2.0, 3.0]));
         let error = Composite::named("epsilon(gama=1)").unwrap_err().to_string();
         assert!(error.contains("no parameter `gama`") && error.contains("eps"), "{error}");
+        let composite = Composite::named("epsilon-plus(stabiliser=clip, filter=top(0.1))").unwrap();
+        assert_eq!(composite.signature(), "epsilon-plus(bias=include, eps=1e-6, filter=top(0.1), stabiliser=clip)");
+        assert!(composite.filter().unwrap().is_some());
+        assert!(Composite::named("epsilon(filter=0)").is_err());
+        let error = Composite::named("gradient(stabiliser=clip)").unwrap_err().to_string();
+        assert!(error.contains("it has filter"), "{error}");
         assert!(Composite::named("epsilonn").unwrap_err().to_string().contains("known are"));
         assert!(Composite::named("epsilon(eps=1").is_err());
     }

@@ -4,15 +4,18 @@
 //! tensors. What arrives at a value from several uses is summed; every value on the way has exactly one relevance. Where a
 //! condition masks a value, only what its mask lets pass goes on.
 
-mod active;
+pub(crate) mod active;
 pub mod builder;
 pub mod composite;
 pub mod condition;
+mod filter;
 pub mod roles;
 pub mod sampling;
 pub mod seed;
 pub mod selective;
 pub mod site;
+pub mod stabiliser;
+pub mod support;
 pub mod target;
 pub(crate) mod weights;
 
@@ -28,10 +31,11 @@ use composite::SeedKind;
 use composite::{Choice, Composite, Quantity, Subject};
 use condition::Condition;
 use roles::Role;
-use sampling::{Explained, Samples};
+use sampling::{Explained, Samples, Sampling};
 use seed::Start;
 use selective::Selections;
 use site::{Arrival, Carrier, Flow, Site};
+use support::{Support, Supports};
 use target::Target;
 use weights::{Applied, Weights};
 
@@ -48,6 +52,8 @@ pub struct Request {
     pub wrt: Vec<Value>,
     /// Those of them that are only walked to and are no results.
     pub silent: HashSet<Value>,
+    /// Tensors on the way whose relevance is a result too; unlike `wrt` they make nothing active.
+    pub between: Vec<Value>,
     /// The requested weights, each a second view of the relevance of the layers that it belongs to.
     pub weights: Vec<Value>,
     /// A carrier that replaces the composites'.
@@ -128,6 +134,7 @@ pub fn survey(graph: &Graph, request: &Request) -> Result<Survey, Diagnostics> {
 /// All operations that lie on the way and have no rule, at once; targets that do not fit; requested tensors that the
 /// target does not depend on.
 pub fn generate(graph: &mut Graph, request: &Request) -> Result<Vec<Application>, Diagnostics> {
+    check_views(request)?;
     let mut targets = request.targets.clone();
     let rows = seed::explain_rows(graph, &mut targets)?;
     let explained: Vec<String> = targets.iter().flat_map(Target::explained).collect();
@@ -179,6 +186,27 @@ pub fn generate(graph: &mut Graph, request: &Request) -> Result<Vec<Application>
     graph.results.retain(|result| !rows.contains(&result.name));
     graph.remove_dead();
     Ok(applications)
+}
+
+/// # Errors
+/// Conditions, weights and intermediate tensors under composites that give relevance to the tensors to explain alone.
+fn check_views(request: &Request) -> Result<(), Diagnostic> {
+    let Request { conditions, between, weights, .. } = request;
+    let views = [
+        ("conditions", conditions.iter().any(|condition| condition.tensors().next().is_some())),
+        ("patterns of tensors", !between.is_empty()),
+        ("weights", !weights.is_empty()),
+    ];
+    let alone = |composite: &&Composite| composite.sampling.is_some_and(|sampling| sampling != Sampling::Noise);
+    let Some(composite) = request.composites.iter().find(alone) else { return Ok(()) };
+    match views.iter().find(|(_, asked)| *asked) {
+        Some((view, _)) => {
+            let message =
+                format!("`{}` gives relevance to the tensors to explain alone: it knows no {view}", composite.name);
+            Err(Diagnostic::request(message).help("choose a composite of rules, or compile a graph for each"))
+        }
+        None => Ok(()),
+    }
 }
 
 /// What is built for each item, with the item's label (`t0`, `t1`, …) where there are several. `build` gets the prefix of
@@ -239,11 +267,11 @@ impl Chains {
     fn visit(&mut self, graph: &Graph, node: NodeId, choice: &Choice, active: &[bool]) -> [usize; 2] {
         let op = &graph.node(node).op;
         let product = matches!(op, Op::Linear(_) | Op::Elementwise(Elementwise::Binary(Binary::Mul)));
-        let is_gate = !roles::is_one_signal(graph, node);
-        if !product
-            || !choice.rule.shares_evenly(&choice.parameters, is_gate)
-            || active.iter().filter(|&&operand| operand).count() != 2
-        {
+        if !product || active.iter().filter(|&&operand| operand).count() != 2 {
+            return [1, 1];
+        }
+        let is_gate = || !roles::is_one_signal(graph, node);
+        if !choice.rule.shares_evenly(&choice.parameters, is_gate) {
             return [1, 1];
         }
         let factors = [0, 1].map(|slot| {
@@ -271,15 +299,21 @@ impl Walk<'_> {
         let prefix: String = self.parts.iter().map(|part| format!("{part}.")).collect();
         let mut b = RelevanceBuilder::new(graph, promises, self.nonnegative, &prefix);
         let mut arrivals: HashMap<Value, Vec<Arrival>> = HashMap::new();
+        let mut supports = Supports::default();
         for start in &seed.starts {
             b.begin(start.output, "seed");
             let arrival = self.start(&mut b, start)?;
+            // R = y ⊙ g, but for seeds of 1 and relevance that the target states.
+            let product = !self.request.unit_seed && start.relevance.is_none();
+            supports.note(start.output, if product { Support::Nonzero } else { Support::Anywhere });
             arrivals.entry(start.output).or_default().push(arrival);
         }
         let mut relevance = HashMap::new();
         for step in steps.into_iter().rev() {
+            let parts = arrivals.get(&step.output).map_or(0, Vec::len);
+            let support = supports.of_sum(step.output, parts);
             let Some(arrival) = self.arrive(&mut b, step.output, &mut arrivals, &mut relevance)? else { continue };
-            self.apply(&mut b, step, arrival, &mut arrivals).map_err(Diagnostics::from)?;
+            self.apply(&mut b, step, (arrival, support), &mut arrivals, &mut supports).map_err(Diagnostics::from)?;
         }
         self.results(&mut b, &mut arrivals, &mut relevance)?;
         self.book_dead_ends(&mut b, &mut arrivals)?;
@@ -350,6 +384,9 @@ impl Walk<'_> {
     fn start(&self, b: &mut RelevanceBuilder, start: &Start) -> Built<Arrival> {
         let carrier = self.carrier;
         if let Some(relevance) = start.relevance {
+            if self.request.unit_seed {
+                return Err(Diagnostic::request("a reconstruction error is a seed of its own").help("leave --seed one"));
+            }
             if carrier == Carrier::Relevance {
                 return Ok(Arrival { carrier, value: relevance });
             }
@@ -465,8 +502,9 @@ impl Walk<'_> {
         &self,
         b: &mut RelevanceBuilder,
         step: Step,
-        arrival: Arrival,
+        (arrival, support): (Arrival, Support),
         arrivals: &mut HashMap<Value, Vec<Arrival>>,
+        supports: &mut Supports,
     ) -> Built<()> {
         let rule = step.choice.rule;
         b.begin(step.output, rule.name);
@@ -481,9 +519,14 @@ impl Walk<'_> {
             held: step.held,
             output: step.output,
             arrival,
+            support,
             parameters: step.choice.parameters,
         };
-        let flows = (rule.emit)(b, &site).map_err(|diagnostic| diagnostic.at(&name))?;
+        let passing = match (self.composite.filter()?, site.class) {
+            (Some(filter), Class::Linear { .. }) => Site { arrival: filter.pass(b, &site)?, ..site.clone() },
+            _ => site.clone(),
+        };
+        let flows = (rule.emit)(b, &passing).map_err(|diagnostic| diagnostic.at(&name))?;
         let mut outputs = Vec::new();
         for (&operand, flow) in site.operands.iter().zip(&flows) {
             let sent = match *flow {
@@ -501,11 +544,12 @@ impl Walk<'_> {
                 outputs.push(self.as_relevance(b, operand, sent)?);
             }
             b.name_flow(sent.value, sent.carrier.letter(), operand);
+            supports.note(operand, support::of_flow(&site, rule, *flow, self.nonnegative.contains(&operand)));
             arrivals.entry(operand).or_default().push(sent);
         }
         let absorbed = b.take_absorbed();
         let applied = Applied { rule, flows: &flows, absorbed: &absorbed, terms: &b.take_terms() };
-        let weights = self.weights.at(b, &site, &applied, self.composite.result);
+        let weights = self.weights.at(b, &passing, &applied, self.composite.result);
         for (weight, share) in weights.map_err(|diagnostic| diagnostic.at(&name))? {
             b.name_flow(share.value, share.carrier.letter(), weight);
             arrivals.entry(weight).or_default().push(share);
@@ -549,15 +593,16 @@ impl Walk<'_> {
         arrivals: &mut HashMap<Value, Vec<Arrival>>,
         relevance: &mut HashMap<Value, Arrival>,
     ) -> Built<()> {
-        let Request { wrt, silent, weights, .. } = self.request;
-        let silent: HashSet<Value> =
-            self.wrt.iter().zip(wrt).filter(|(_, asked)| silent.contains(asked)).map(|(&read, _)| read).collect();
-        for &value in self.wrt.iter().chain(weights) {
+        let Request { wrt, silent, between, weights, .. } = self.request;
+        // What nobody asked for is walked to all the same, so that its ledger is whole.
+        let (unasked, asked): (Vec<_>, Vec<_>) =
+            wrt.iter().zip(self.wrt).partition(|(tensor, _)| silent.contains(tensor));
+        for (_, &value) in unasked {
+            self.arrive(b, value, arrivals, relevance)?;
+        }
+        for &value in asked.into_iter().map(|(_, value)| value).chain(between).chain(weights) {
             if !relevance.contains_key(&value) {
                 self.arrive(b, value, arrivals, relevance)?;
-            }
-            if silent.contains(&value) {
-                continue;
             }
             b.begin(value, "result");
             let name = b.graph().name(value).to_string();

@@ -8,6 +8,8 @@ use lrpc_ir::{Diagnostic, Dim, TensorType};
 
 use super::builder::{Built, RelevanceBuilder};
 use super::composite::Parameter;
+use super::stabiliser::{Stabiliser, StabiliserMode};
+use super::support::Support;
 use crate::adjoint;
 
 /// How relevance travels (docs/rule-book.md section 2).
@@ -74,6 +76,8 @@ pub struct Site {
     pub output: Value,
     /// What arrives.
     pub arrival: Arrival,
+    /// Where what arrives may differ from 0.
+    pub support: Support,
     /// For a product, how many factors each of its first two operands stands for: 1, or those of the product that it is.
     pub factors: [usize; 2],
     /// The operand of a product that is a function of the other one's signal: see [`super::selective`].
@@ -101,6 +105,7 @@ impl Site {
             class,
             output,
             arrival,
+            support: Support::Anywhere,
             factors: [1, 1],
             held: None,
             parameters: BTreeMap::new(),
@@ -131,13 +136,19 @@ impl Site {
     }
 
     /// `s` with `R = S(y) ⊙ s`: what linear rules send back. A coefficient is just that at ε = 0.
-    pub fn signal(&self, b: &mut RelevanceBuilder, eps: f64) -> Built<Value> {
-        if self.arrival.carrier == Carrier::Coefficient && eps == 0.0 {
+    pub fn signal(&self, b: &mut RelevanceBuilder, stabiliser: impl Into<Stabiliser>) -> Built<Value> {
+        let stabiliser = stabiliser.into();
+        if self.arrival.carrier == Carrier::Coefficient && stabiliser.eps == 0.0 {
             return Ok(self.arrival.value);
         }
         let relevance = self.relevance(b)?;
         let y = b.activation(self.output)?;
-        b.quotient(relevance, y, eps, "s")
+        b.quotient(relevance, y, stabiliser, "s")
+    }
+
+    /// The stabiliser that the rule's parameters `eps` and `stabiliser` describe.
+    pub fn stabiliser(&self) -> Built<Stabiliser> {
+        Ok(Stabiliser { mode: StabiliserMode::from_name(self.word("stabiliser")?)?, eps: self.number("eps")? })
     }
 
     /// A flow for every operand: what `flow` gives for active ones, nothing for the others.
@@ -235,6 +246,23 @@ impl LinearSite {
         adjoint::linear::transpose(b, &self.op, self.slot, &x, weight, cotangent, hint)
     }
 
+    /// The shape of an input with length 1 along every axis that the map leaves as it is: samples of a convolution, free
+    /// axes of a contraction. What is the same along them need not be computed more than once.
+    pub fn one_sample(&self, b: &RelevanceBuilder) -> Vec<Dim> {
+        let mut shape = b.graph().ty(self.input).shape.clone();
+        let free = match &self.op {
+            Linear::Conv(_) | Linear::ConvTranspose(_) => vec![0],
+            Linear::Dot(dot) if self.slot == 0 => dot.left_free(shape.len()),
+            Linear::Dot(dot) => dot.right_free(shape.len()),
+        };
+        for axis in free {
+            if let Some(length) = shape.get_mut(axis) {
+                *length = Dim::Known(1);
+            }
+        }
+        shape
+    }
+
     /// The bias copied to the output's shape.
     pub fn bias_like_output(&self, b: &mut RelevanceBuilder, bias: Value) -> Built<Value> {
         let shape = b.ty(self.output).shape;
@@ -289,6 +317,18 @@ impl LinearSite {
     /// The operation.
     pub fn op(&self) -> &Linear {
         &self.op
+    }
+
+    /// Whether the first axis of the input becomes that of the output, element by element.
+    pub fn keeps_first_axis(&self) -> bool {
+        match &self.op {
+            Linear::Dot(dot) if self.slot == 0 => match dot.batch.first() {
+                Some(pair) => pair.0 == 0,
+                None => dot.contract.iter().all(|pair| pair.0 != 0),
+            },
+            Linear::Dot(dot) => dot.batch.first().is_some_and(|pair| pair.1 == 0),
+            Linear::Conv(_) | Linear::ConvTranspose(_) => true,
+        }
     }
 
     /// Whether the active operand is the left one.

@@ -4,7 +4,7 @@ use lrpc_ir::graph::Value;
 use lrpc_ir::ops::{Binary, Elementwise, Op};
 use lrpc_ir::{Absorbed, Class};
 
-use super::{EPS, RuleDef};
+use super::{BIAS_OR_REDISTRIBUTE, EPS, RuleDef, STABILISER, shares};
 use crate::adjoint;
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::site::{Flow, Site};
@@ -21,7 +21,8 @@ Up to the stabiliser's share and that of constants, which is in the ledger as bi
 Residual additions whose signed shares grow without bound where operands cancel.
 
 # Parameters
-`eps`: stabiliser of the denominator.
+`eps`, `stabiliser`: stabiliser of the denominator. `bias`: `include` and `operand` let an added constant take its share, `exclude` leaves it
+out, `redistribute` gives its share and the stabiliser's to the active operand: under both R_x = R.
 
 # Reference
 Otsuki et al. 2024 (ratio split); Lee & Arias 2025.
@@ -30,17 +31,31 @@ Otsuki et al. 2024 (ratio split); Lee & Arias 2025.
 %D.y = add %size.y, %size.y.1; %s.y = div %R.y, %S.y; %R.x.y = mul %size.y, %s.y
 ";
 
-pub(super) const RULE: RuleDef =
-    RuleDef { name: "AbsRatio", doc: DOC, parameters: &[EPS], classes: &["additive", "bilinear"], emit };
+pub(super) const RULE: RuleDef = RuleDef {
+    name: "AbsRatio",
+    doc: DOC,
+    parameters: &[EPS, STABILISER, BIAS_OR_REDISTRIBUTE],
+    classes: &["additive", "bilinear"],
+    emit,
+};
 
-pub(super) fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
-    let eps = site.number("eps")?;
+fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
+    if shares::leaves_constant_out(site)? {
+        let relevance = site.relevance(b)?;
+        return site.flows(b, |_, _| Ok(Flow::Relevance(relevance)));
+    }
+    by_size(b, site)
+}
+
+/// Shares by absolute value, a constant's booked as bias.
+pub(super) fn by_size(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
+    let stabiliser = site.stabiliser()?;
     let relevance = site.relevance(b)?;
     match &site.op {
         Op::Elementwise(Elementwise::Binary(binary)) => {
             let sizes = [size_of(b, site, 0, *binary)?, size_of(b, site, 1, *binary)?];
             let denominator = b.add(sizes[0], sizes[1], "D")?;
-            let s = b.quotient(relevance, denominator, eps, "s")?;
+            let s = b.quotient(relevance, denominator, stabiliser, "s")?;
             let shares = [b.mul(sizes[0], s, "part")?, b.mul(sizes[1], s, "part")?];
             for (slot, share) in shares.into_iter().enumerate() {
                 if !site.active[slot] {
@@ -53,7 +68,7 @@ pub(super) fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
             let x = b.activation(site.operands[0])?;
             let size = b.magnitude(x, "size")?;
             let denominator = b.op(site.op.clone(), &[size], "D")?;
-            let s = b.quotient(relevance, denominator, eps, "s")?;
+            let s = b.quotient(relevance, denominator, stabiliser, "s")?;
             let back = adjoint::vjp(b, site, 0, s)?;
             let share = b.weigh(size, back, "part")?;
             site.flows(b, |_, _| Ok(Flow::Relevance(share)))

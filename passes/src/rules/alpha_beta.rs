@@ -3,7 +3,7 @@
 use lrpc_ir::Diagnostic;
 
 use super::shares::{self, Part};
-use super::{BIAS, EPS, ParameterDef, RuleDef};
+use super::{BIAS, EPS, ParameterDef, RuleDef, STABILISER};
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::composite::Parameter;
 use crate::relevance::site::{Flow, Site};
@@ -22,7 +22,7 @@ negative contribution, its −β·R is lost with the stabiliser.
 Convolutions, where evidence against shall be shown beside evidence for.
 
 # Parameters
-`alpha`: α. `beta`: β = α − 1. `eps`: stabiliser of both denominators. `bias`: `include` or `exclude`.
+`alpha`: α. `beta`: β = α − 1. `eps`, `stabiliser`: stabiliser of both denominators. `bias`: `include` or `exclude`.
 
 # Reference
 Bach et al. 2015, eq. 60.
@@ -37,11 +37,16 @@ const ALPHA: ParameterDef =
 const BETA: ParameterDef =
     ParameterDef { name: "beta", doc: "weight of negative contributions", default: || Parameter::Number(1.0) };
 
-pub(super) const RULE: RuleDef =
-    RuleDef { name: "AlphaBeta", doc: DOC, parameters: &[ALPHA, BETA, EPS, BIAS], classes: &["linear"], emit };
+pub(super) const RULE: RuleDef = RuleDef {
+    name: "AlphaBeta",
+    doc: DOC,
+    parameters: &[ALPHA, BETA, EPS, STABILISER, BIAS],
+    classes: &["linear"],
+    emit,
+};
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
-    let (alpha, beta, eps) = (site.number("alpha")?, site.number("beta")?, site.number("eps")?);
+    let (alpha, beta, stabiliser) = (site.number("alpha")?, site.number("beta")?, site.stabiliser()?);
     if (alpha - beta - 1.0).abs() > 1e-9 || beta < 0.0 {
         return Err(Diagnostic::request(format!("α − β must be 1 with β ≥ 0, not α = {alpha}, β = {beta}")));
     }
@@ -55,18 +60,18 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
         let denominator = shares::with_bias(b, share, bias)?;
         // Scaled before the division, so that the booked shares hold the weight as well.
         let weighted = b.scale(relevance, weight, "R")?;
-        let s = b.quotient(weighted, denominator, eps, "s")?;
+        let s = b.quotient(weighted, denominator, stabiliser, "s")?;
         shares::absorb_bias(b, bias, s)?;
         Ok::<_, Diagnostic>(s)
     };
     let positive = signal(b, Part::Positive, alpha)?;
     if beta == 0.0 {
-        let result = shares::weighted(b, &linear, Part::Positive, positive)?;
-        return site.flows(b, |_, _| Ok(Flow::Relevance(result)));
+        let flow = shares::weighted(b, &linear, Part::Positive, positive)?;
+        return site.flows(b, |_, _| Ok(flow));
     }
     let negative = signal(b, Part::Negative, -beta)?;
-    let result = shares::weighted_by_sign(b, &linear, positive, negative)?;
-    site.flows(b, |_, _| Ok(Flow::Relevance(result)))
+    let flow = shares::weighted_by_sign(b, &linear, positive, negative)?;
+    site.flows(b, |_, _| Ok(flow))
 }
 
 #[cfg(test)]

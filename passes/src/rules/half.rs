@@ -4,7 +4,7 @@ use lrpc_ir::Diagnostic;
 use lrpc_ir::graph::Value;
 use lrpc_ir::ops::{Binary, Elementwise, Op};
 
-use super::{EPS, RuleDef};
+use super::{EPS, RuleDef, STABILISER};
 use crate::adjoint;
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::site::{Carrier, Flow, Site};
@@ -22,7 +22,7 @@ Element-wise exactly, a contraction up to the stabiliser's share.
 Attention products, products of two signals without a gate.
 
 # Parameters
-`eps`: stabiliser of a contraction's denominator.
+`eps`, `stabiliser`: stabiliser of a contraction's denominator.
 
 # Reference
 Achtibat et al. 2024, eq. 13 and 14 (uniform rule).
@@ -31,7 +31,8 @@ Achtibat et al. 2024, eq. 13 and 14 (uniform rule).
 %R.x.y = scale %R.y {by=0.5}
 ";
 
-pub(super) const RULE: RuleDef = RuleDef { name: "Half", doc: DOC, parameters: &[EPS], classes: &["bilinear"], emit };
+pub(super) const RULE: RuleDef =
+    RuleDef { name: "Half", doc: DOC, parameters: &[EPS, STABILISER], classes: &["bilinear"], emit };
 
 pub(super) fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     match (&site.op, site.arrival.carrier) {
@@ -70,14 +71,14 @@ fn count(site: &Site) -> f64 {
 
 /// `R / S(k·z)`, or `g/k`, for `k` factors.
 fn contraction_signal(b: &mut RelevanceBuilder, site: &Site) -> Built<Value> {
-    let eps = site.number("eps")?;
-    if site.arrival.carrier == Carrier::Coefficient && eps == 0.0 {
+    let stabiliser = site.stabiliser()?;
+    if site.arrival.carrier == Carrier::Coefficient && stabiliser.eps == 0.0 {
         return b.scale(site.arrival.value, 1.0 / count(site), "s");
     }
     let relevance = site.relevance(b)?;
     let z = b.activation(site.output)?;
     let multiple = b.scale(z, count(site), "z")?;
-    b.quotient(relevance, multiple, eps, "s")
+    b.quotient(relevance, multiple, stabiliser, "s")
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use lrpc_ir::graph::{Graph, Value};
 use lrpc_ir::ops::{Binary, Elementwise, Op};
 use lrpc_ir::{Absorbed, Diagnostic};
 
-use super::{EPS, ParameterDef, RuleDef, absolute_ratio};
+use super::{EPS, ParameterDef, RuleDef, STABILISER, absolute_ratio};
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::composite::Parameter;
 use crate::relevance::roles::through_movement;
@@ -23,8 +23,8 @@ Exactly along an identity, else as `AbsRatio`; a constant's share is in the ledg
 Comparison with results that ignore identity shortcuts, or that follow nothing else.
 
 # Parameters
-`to`: `block` gives all to what the block computed, `skip` all to the shortcut. `eps`: stabiliser of the shares where there is
-no identity.
+`to`: `block` gives all to what the block computed, `skip` all to the shortcut. `eps`, `stabiliser`: stabiliser
+of the shares where there is no identity.
 
 # Reference
 Otsuki et al. 2024: LRP for ResNet without relevance splitting, in whose reference code identity shortcuts take nothing
@@ -38,7 +38,7 @@ const TO: ParameterDef =
     ParameterDef { name: "to", doc: "`block` or `skip`: what takes all", default: || Parameter::Word("block".into()) };
 
 pub(super) const RULE: RuleDef =
-    RuleDef { name: "IdentitySkip", doc: DOC, parameters: &[EPS, TO], classes: &["additive"], emit };
+    RuleDef { name: "IdentitySkip", doc: DOC, parameters: &[EPS, STABILISER, TO], classes: &["additive"], emit };
 
 /// How far a block is followed back to what it is computed from, in nodes: a bound on work, not on meaning.
 const WINDOW: usize = 256;
@@ -49,7 +49,7 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
         "skip" => false,
         other => return Err(Diagnostic::request(format!("`to` is `block` or `skip`, not `{other}`"))),
     };
-    let Some(skip) = identity_operand(b.graph(), site) else { return absolute_ratio::emit(b, site) };
+    let Some(skip) = identity_operand(b.graph(), site) else { return absolute_ratio::by_size(b, site) };
     let taker = if to_block { 1 - skip } else { skip };
     let relevance = site.relevance(b)?;
     if !site.active[taker] {

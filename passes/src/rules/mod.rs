@@ -27,7 +27,10 @@ pub(crate) mod shares;
 mod signed_ratio;
 mod stop;
 mod symmetric;
+mod taylor;
+mod uniform;
 mod uniform_pool;
+mod unit_map;
 mod value_path;
 mod w_square;
 mod winner;
@@ -71,9 +74,15 @@ pub struct RuleDef {
 impl RuleDef {
     /// Whether the rule gives every factor of a product the same share, so that nested products are one product of many.
     /// `is_gate` says whether one factor is a bounded gate, `parameters` are the rule's own.
-    pub fn shares_evenly(&self, parameters: &BTreeMap<String, Parameter>, is_gate: bool) -> bool {
+    pub fn shares_evenly(&self, parameters: &BTreeMap<String, Parameter>, is_gate: impl Fn() -> bool) -> bool {
         let all = || parameters.get("half") == Some(&Parameter::Word("all".into()));
-        self.name == half::RULE.name || (self.name == bounded_gate::RULE.name && is_gate && all())
+        self.name == half::RULE.name || (self.name == bounded_gate::RULE.name && all() && is_gate())
+    }
+
+    /// Whether every element of R goes back as it is to elements that the output's was made from: one of which it is a
+    /// copy, or the argument of a function.
+    pub fn gives_back_unchanged(&self) -> bool {
+        [identity::RULE.name, movement::RULE.name, winner::RULE.name].contains(&self.name)
     }
 }
 
@@ -103,6 +112,8 @@ pub const RULES: &[RuleDef] = &[
     signed_ratio::RULE,
     stop::RULE,
     symmetric::RULE,
+    taylor::RULE,
+    uniform::RULE,
     uniform_pool::RULE,
     value_path::RULE,
     w_square::RULE,
@@ -120,11 +131,28 @@ pub fn find(name: &str) -> Option<&'static RuleDef> {
 const EPS: ParameterDef =
     ParameterDef { name: "eps", doc: "ε of the stabiliser S(z) = z + ε·sg(z)", default: || Parameter::Number(1e-6) };
 
+/// How ε enters the denominator. Every rule that has [`EPS`] has it too.
+const STABILISER: ParameterDef = ParameterDef {
+    name: "stabiliser",
+    doc: "`absolute`: S(z) = z + ε·sg(z); `relative`: ε times the root mean square of the sample's z in place of ε; \
+          `clip`: S(z) = sg(z)·max(|z|, ε)",
+    default: || Parameter::Word("absolute".into()),
+};
+
 /// What happens to a bias.
 const BIAS: ParameterDef = ParameterDef {
     name: "bias",
     doc: "`include`: the bias stays in the denominator and absorbs its share; `exclude`: it is left out of it; \
           `operand`: its addition shares by absolute ratio first",
+    default: || Parameter::Word("include".into()),
+};
+
+/// What happens to a bias or an added constant, where its share can also be given back.
+const BIAS_OR_REDISTRIBUTE: ParameterDef = ParameterDef {
+    name: "bias",
+    doc: "`include`: the bias stays in the denominator and absorbs its share; `exclude`: it is left out of it; \
+          `redistribute`: it stays there, and its share goes back to the inputs in equal parts; `operand`: its addition \
+          shares by absolute ratio first",
     default: || Parameter::Word("include".into()),
 };
 
@@ -142,6 +170,14 @@ mod tests {
                 let name = format!("`{}`", parameter.name);
                 assert!(rule.doc.contains(&name), "{} is silent on {name}", rule.name);
             }
+        }
+    }
+
+    #[test]
+    fn every_rule_that_divides_has_all_modes_of_the_stabiliser() {
+        for rule in RULES {
+            let has = |name| rule.parameters.iter().any(|parameter| parameter.name == name);
+            assert_eq!(has("eps"), has("stabiliser"), "{}", rule.name);
         }
     }
 

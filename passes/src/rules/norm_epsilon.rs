@@ -3,7 +3,7 @@
 use lrpc_ir::ops::{Normalize, Op};
 use lrpc_ir::{Absorbed, Diagnostic, DiagnosticKind};
 
-use super::{EPS, RuleDef};
+use super::{EPS, RuleDef, STABILISER};
 use crate::adjoint::normalize::{Statistics, centre, parameter};
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::site::{Carrier, Flow, Site};
@@ -20,7 +20,7 @@ RMS norm exactly; else up to the bias' share Σ b·q and the stabiliser's; both 
 Layer, instance, group and RMS norm.
 
 # Parameters
-`eps`: stabiliser of the denominator.
+`eps`, `stabiliser`: stabiliser of the denominator.
 
 # Reference
 Ali et al. 2022 (deviation as constant); Achtibat et al. 2024, section 3.3.
@@ -30,7 +30,7 @@ Ali et al. 2022 (deviation as constant); Achtibat et al. 2024, section 3.3.
 ";
 
 pub(super) const RULE: RuleDef =
-    RuleDef { name: "NormEpsilon", doc: DOC, parameters: &[EPS], classes: &["normalize"], emit };
+    RuleDef { name: "NormEpsilon", doc: DOC, parameters: &[EPS, STABILISER], classes: &["normalize"], emit };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let Op::Normalize(op) = &site.op else {
@@ -45,7 +45,7 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     if by_itself && site.arrival.carrier == Carrier::Relevance {
         return site.flows(b, |_, _| Ok(Flow::Relevance(site.arrival.value)));
     }
-    let q = if by_itself { site.arrival.value } else { site.signal(b, site.number("eps")?)? };
+    let q = if by_itself { site.arrival.value } else { site.signal(b, site.stabiliser()?)? };
     if let (Some(&bias), false) = (site.operands.get(2), by_itself) {
         let shape = b.ty(site.operands[0]).shape;
         let bias = parameter(b, op, bias, &shape)?;

@@ -3,7 +3,7 @@
 use lrpc_ir::ops::{PoolKind, ReduceKind};
 
 use super::uniform_pool::alike;
-use super::{EPS, RuleDef};
+use super::{EPS, RuleDef, STABILISER};
 use crate::adjoint;
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::site::{Flow, Site};
@@ -20,7 +20,7 @@ Up to the stabiliser's share, which is in the ledger.
 Max pooling of non-negative activations, as if it were pooling by average; with both signs a sum may cancel.
 
 # Parameters
-`eps`: stabiliser of the denominator.
+`eps`, `stabiliser`: stabiliser of the denominator.
 
 # Reference
 Otsuki et al. 2024 (max pooling treated as average pooling); docs/rule-book.md section 4.
@@ -29,16 +29,21 @@ Otsuki et al. 2024 (max pooling treated as average pooling); docs/rule-book.md s
 %D.y = pool %p.x {kind=sum, window=[2, 2], stride=2}; %s.y = div %R.y, %S.y; %R.x = weigh %p.x, %t.y
 ";
 
-pub(super) const RULE: RuleDef =
-    RuleDef { name: "ProportionalPool", doc: DOC, parameters: &[EPS], classes: &["additive", "select"], emit };
+pub(super) const RULE: RuleDef = RuleDef {
+    name: "ProportionalPool",
+    doc: DOC,
+    parameters: &[EPS, STABILISER],
+    classes: &["additive", "select"],
+    emit,
+};
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
-    let eps = site.number("eps")?;
+    let stabiliser = site.stabiliser()?;
     let sum = Site { op: alike(&site.op, PoolKind::Sum, ReduceKind::Sum)?, ..site.clone() };
     let relevance = site.relevance(b)?;
     let x = b.activation(site.operands[0])?;
     let denominator = b.op(sum.op.clone(), &[x], "D")?;
-    let s = b.quotient(relevance, denominator, eps, "s")?;
+    let s = b.quotient(relevance, denominator, stabiliser, "s")?;
     let back = adjoint::vjp(b, &sum, 0, s)?;
     site.flows(b, |_, _| Ok(Flow::Times(back)))
 }

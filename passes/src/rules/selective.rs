@@ -3,7 +3,7 @@
 use lrpc_ir::Diagnostic;
 use lrpc_ir::ops::Op;
 
-use super::{EPS, RuleDef};
+use super::{EPS, RuleDef, STABILISER};
 use crate::adjoint;
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::site::{Flow, Site};
@@ -20,7 +20,7 @@ Exactly, a contraction up to the stabiliser's share.
 Selective scans: with Δ, Ā, B̄ and C held the state is linear in its input.
 
 # Parameters
-`eps`: stabiliser of a contraction's denominator.
+`eps`, `stabiliser`: stabiliser of a contraction's denominator.
 
 # Reference
 Rezaei Jafari et al. 2024 (MambaLRP), section 4.
@@ -30,7 +30,7 @@ Rezaei Jafari et al. 2024 (MambaLRP), section 4.
 ";
 
 pub(super) const RULE: RuleDef =
-    RuleDef { name: "Selective", doc: DOC, parameters: &[EPS], classes: &["bilinear"], emit };
+    RuleDef { name: "Selective", doc: DOC, parameters: &[EPS, STABILISER], classes: &["bilinear"], emit };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let Some(held) = site.held else {
@@ -40,7 +40,7 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     if !matches!(site.op, Op::Linear(_)) {
         return site.flows_beside(b, held);
     }
-    let s = site.signal(b, site.number("eps")?)?;
+    let s = site.signal(b, site.stabiliser()?)?;
     let back = adjoint::vjp(b, site, 1 - held, s)?;
     site.flows(b, |_, slot| Ok(if slot == held { Flow::None } else { Flow::Times(back) }))
 }

@@ -7,11 +7,11 @@ use std::collections::HashSet;
 
 use lrpc_ir::graph::{Graph, NodeId, Value};
 use lrpc_ir::ops::{Binary, Elementwise, Function, Movement, Normalize, Op, Pool, ReduceKind};
-use lrpc_ir::{Absorbed, Diagnostic};
+use lrpc_ir::{Absorbed, Diagnostic, Dim};
 
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::composite::Parameter;
-use crate::relevance::site::{Arrival, Carrier, LinearSite, Site};
+use crate::relevance::site::{Arrival, Carrier, Flow, LinearSite, Site};
 
 /// Below this many contributions per output, `(A ± z₀)/2` cancels in f32 (docs/rule-book.md section 3): clamps are used.
 const FEW_CONTRIBUTIONS: i64 = 32;
@@ -73,14 +73,17 @@ pub(super) fn contributions(b: &mut RelevanceBuilder, linear: &LinearSite, part:
 }
 
 /// `x⁺ ⊙ VJP_{W⁺}(s) + x⁻ ⊙ VJP_{W⁻}(s)`: the positive contributions weighted by `s`, or likewise the negative ones.
-pub(super) fn weighted(b: &mut RelevanceBuilder, linear: &LinearSite, part: Part, s: Value) -> Built<Value> {
-    let x = b.activation(linear.input)?;
-    let same = part.of(b, linear.weight, "W")?;
+pub(super) fn weighted(b: &mut RelevanceBuilder, linear: &LinearSite, part: Part, s: Value) -> Built<Flow> {
     if b.is_nonnegative(linear.input) {
-        let back = linear.transpose(b, s, same, "t")?;
-        return b.weigh(x, back, "part");
+        let weight = part.of(b, linear.weight, "W")?;
+        return Ok(Flow::Times(linear.transpose(b, s, weight, "t")?));
     }
-    let other = part.other().of(b, linear.weight, "W")?;
+    Ok(Flow::Relevance(weighted_clamps(b, linear, part, s)?))
+}
+
+fn weighted_clamps(b: &mut RelevanceBuilder, linear: &LinearSite, part: Part, s: Value) -> Built<Value> {
+    let x = b.activation(linear.input)?;
+    let (same, other) = (part.of(b, linear.weight, "W")?, part.other().of(b, linear.weight, "W")?);
     let (x_positive, x_negative) = (b.positive(x, "xpos")?, b.negative(x, "xneg")?);
     let (up, down) = (linear.transpose(b, s, same, "t")?, linear.transpose(b, s, other, "t")?);
     let (first, second) = (b.weigh(x_positive, up, "part")?, b.weigh(x_negative, down, "part")?);
@@ -90,24 +93,33 @@ pub(super) fn weighted(b: &mut RelevanceBuilder, linear: &LinearSite, part: Part
 /// Positive contributions weighted by `up`, negative ones by `down`.
 ///
 /// With enough contributions of any sign this is `x ⊙ VJP_W((up + down)/2) + |x| ⊙ VJP_{|W|}((up − down)/2)`. The halves
-/// cancel where one sign is next to absent and its signal therefore large, as happens for few contributions and for
-/// non-negative inputs with many zeros: there the clamps stay.
-pub(super) fn weighted_by_sign(b: &mut RelevanceBuilder, linear: &LinearSite, up: Value, down: Value) -> Built<Value> {
+/// cancel where one sign is next to absent and its signal therefore large, as happens for few contributions: there the
+/// clamps stay.
+pub(super) fn weighted_by_sign(b: &mut RelevanceBuilder, linear: &LinearSite, up: Value, down: Value) -> Built<Flow> {
     if b.is_nonnegative(linear.input) {
-        let x = b.activation(linear.input)?;
-        let (positive, negative) = (b.positive(linear.weight, "Wpos")?, b.negative(linear.weight, "Wneg")?);
-        let (first, second) = (linear.transpose(b, up, positive, "t")?, linear.transpose(b, down, negative, "t")?);
-        let sum = b.add(first, second, "t")?;
-        return b.weigh(x, sum, "part");
+        return weighted_by_sign_of_weights(b, linear, up, down);
     }
     if has_few_contributions(b, linear) {
-        let first = weighted(b, linear, Part::Positive, up)?;
-        let second = weighted(b, linear, Part::Negative, down)?;
-        return b.add(first, second, "part");
+        let first = weighted_clamps(b, linear, Part::Positive, up)?;
+        let second = weighted_clamps(b, linear, Part::Negative, down)?;
+        return Ok(Flow::Relevance(b.add(first, second, "part")?));
     }
     let (sum, difference) = (b.add(up, down, "half")?, b.sub(up, down, "half")?);
     let (sum, difference) = (b.scale(sum, 0.5, "half")?, b.scale(difference, 0.5, "half")?);
-    signed_and_sized(b, linear, sum, difference)
+    Ok(Flow::Relevance(signed_and_sized(b, linear, sum, difference)?))
+}
+
+/// Contributions of positive weights weighted by `up`, those of negative ones by `down`, for inputs that are not negative:
+/// `x ⊙ (VJP_{W⁺}(up) + VJP_{W⁻}(down))`.
+pub(super) fn weighted_by_sign_of_weights(
+    b: &mut RelevanceBuilder,
+    linear: &LinearSite,
+    up: Value,
+    down: Value,
+) -> Built<Flow> {
+    let (positive, negative) = (b.positive(linear.weight, "Wpos")?, b.negative(linear.weight, "Wneg")?);
+    let (first, second) = (linear.transpose(b, up, positive, "t")?, linear.transpose(b, down, negative, "t")?);
+    Ok(Flow::Times(b.add(first, second, "t")?))
 }
 
 fn has_few_contributions(b: &RelevanceBuilder, linear: &LinearSite) -> bool {
@@ -122,8 +134,7 @@ pub(super) fn signed_and_sized(
     sized: Value,
 ) -> Built<Value> {
     let x = b.activation(linear.input)?;
-    let nonnegative = b.is_nonnegative(linear.input);
-    let size = if nonnegative { x } else { b.magnitude(x, "xabs")? };
+    let size = b.magnitude(x, "xabs")?;
     let weight = b.magnitude(linear.weight, "Wabs")?;
     let signed = linear.transpose(b, signed, linear.weight, "t")?;
     let sized = linear.transpose(b, sized, weight, "t")?;
@@ -146,7 +157,7 @@ pub(super) fn behind_bias(b: &mut RelevanceBuilder, site: &Site, linear: &Linear
     let bias = linear.bias_like_output(b, bias)?;
     let bias = b.magnitude(bias, "size")?;
     let denominator = b.add(z, bias, "D")?;
-    let s = b.quotient(relevance, denominator, site.number("eps")?, "s")?;
+    let s = b.quotient(relevance, denominator, site.stabiliser()?, "s")?;
     absorb_bias(b, Some(bias), s)?;
     let value = b.mul(z, s, "R")?;
     behind.arrival = Arrival { carrier: Carrier::Relevance, value };
@@ -160,6 +171,62 @@ pub(super) fn bias_in(b: &mut RelevanceBuilder, site: &Site, linear: &LinearSite
         ("include" | "exclude", _) => Ok(None),
         (other, _) => Err(Diagnostic::request(format!("`bias` is `include`, `exclude` or `operand`, not `{other}`"))),
     }
+}
+
+/// Whether the parameter `bias` leaves nothing to the constant of a sum of one active operand and a constant, so that all
+/// of R goes to the other one.
+pub(super) fn leaves_constant_out(site: &Site) -> Built<bool> {
+    match site.word("bias")? {
+        "include" | "operand" => Ok(false),
+        "exclude" | "redistribute" => Ok(adds_constant(site)),
+        other => {
+            let message = format!("`bias` is `include`, `exclude`, `redistribute` or `operand`, not `{other}`");
+            Err(Diagnostic::request(message))
+        }
+    }
+}
+
+/// Whether the site is a sum of one active operand and a constant.
+pub(super) fn adds_constant(site: &Site) -> bool {
+    let lone = site.operands.len() == 2 && site.active.contains(&true) && site.active.contains(&false);
+    lone && matches!(site.op, Op::Elementwise(Elementwise::Binary(Binary::Add | Binary::Sub)))
+}
+
+/// An input of the linear map that holds the parameter `name`: a number everywhere, or a list with one per channel. With
+/// length 1 along axes that the map leaves as they are.
+pub(super) fn constant_input(
+    b: &mut RelevanceBuilder,
+    linear: &LinearSite,
+    name: &str,
+    value: &Parameter,
+) -> Built<Value> {
+    let x = b.ty(linear.input);
+    let mut one_sample = linear.one_sample(b);
+    match value {
+        Parameter::Number(value) if value.is_finite() => b.filled(*value, x.dtype, &one_sample),
+        Parameter::Numbers(values) => {
+            if x.shape.get(1) != Some(&Dim::Known(values.len() as i64)) {
+                return Err(Diagnostic::request(format!("`{name}` has {} numbers, not one per channel", values.len())));
+            }
+            let channels = b.listed(values, x.dtype)?;
+            let mut column = vec![Dim::Known(1); one_sample.len().saturating_sub(1)];
+            column[0].clone_from(&x.shape[1]);
+            one_sample[1].clone_from(&x.shape[1]);
+            let column = b.reshape(channels, &column, name)?;
+            b.broadcast_once(column, &one_sample, name)
+        }
+        other => Err(Diagnostic::request(format!("`{name}` is a number or a list, not {other}"))),
+    }
+}
+
+/// What the map gives for an input that is 1 everywhere, copied to the output's shape. It depends on weights alone, so it
+/// is computed for one sample in `prepare`.
+pub(super) fn response_to_ones(b: &mut RelevanceBuilder, linear: &LinearSite, weight: Value) -> Built<Value> {
+    let (x, y) = (b.ty(linear.input), b.ty(linear.output));
+    let one_sample = linear.one_sample(b);
+    let ones = b.filled(1.0, x.dtype, &one_sample)?;
+    let response = linear.forward(b, ones, weight, "D")?;
+    b.broadcast(response, &y.shape, "D")
 }
 
 /// `contributions + bias`, where a bias takes part.

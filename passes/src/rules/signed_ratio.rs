@@ -2,9 +2,8 @@
 
 use lrpc_ir::Absorbed;
 use lrpc_ir::graph::Value;
-use lrpc_ir::ops::{Elementwise, Op};
 
-use super::{BIAS, EPS, RuleDef};
+use super::{BIAS_OR_REDISTRIBUTE, EPS, RuleDef, STABILISER, absolute_ratio, shares};
 use crate::adjoint;
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::site::{Flow, Site};
@@ -21,8 +20,9 @@ Up to the stabiliser's share and that of added constants, which is in the ledger
 Residual additions, bias additions, pooling by average.
 
 # Parameters
-`eps`: stabiliser of the denominator. `bias`: `include` lets an added constant take its share, `exclude` gives all to the
-active operand.
+`eps`, `stabiliser`: stabiliser of the denominator. `bias`: `include` lets an added constant take its share, `exclude` leaves it
+out, `redistribute` gives its share and the stabiliser's to the active operand: under both R_x = R;
+with `operand` sizes count, as in `AbsRatio`.
 
 # Reference
 Anders et al. 2021 (zennit's Norm); Achtibat et al. 2024, eq. 8.
@@ -31,17 +31,23 @@ Anders et al. 2021 (zennit's Norm); Achtibat et al. 2024, eq. 8.
 %s.y = div %R.y, %S.y; %R.a = weigh %p.a, %s.y; %R.b = weigh %p.b, %s.y
 ";
 
-pub(super) const RULE: RuleDef =
-    RuleDef { name: "SignedRatio", doc: DOC, parameters: &[EPS, BIAS], classes: &["additive"], emit };
+pub(super) const RULE: RuleDef = RuleDef {
+    name: "SignedRatio",
+    doc: DOC,
+    parameters: &[EPS, STABILISER, BIAS_OR_REDISTRIBUTE],
+    classes: &["additive"],
+    emit,
+};
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
-    let lone = site.active.iter().filter(|&&active| active).count() == 1 && site.operands.len() == 2;
-    let excluded = site.word("bias")? == "exclude";
-    if lone && excluded && matches!(site.op, Op::Elementwise(Elementwise::Binary(_))) {
+    if shares::leaves_constant_out(site)? {
         let relevance = site.relevance(b)?;
         return site.flows(b, |_, _| Ok(Flow::Relevance(relevance)));
     }
-    let s = site.signal(b, site.number("eps")?)?;
+    if shares::adds_constant(site) && site.word("bias")? == "operand" {
+        return absolute_ratio::by_size(b, site);
+    }
+    let s = site.signal(b, site.stabiliser()?)?;
     for slot in 0..site.operands.len() {
         if !site.active[slot] {
             let share = share_of(b, site, slot, s)?;

@@ -1,7 +1,7 @@
 //! Equal shares of a window.
 
-use lrpc_ir::Diagnostic;
-use lrpc_ir::ops::{Op, Pool, PoolKind, Reduce, ReduceKind};
+use lrpc_ir::ops::{Op, Pool, PoolKind, Reduce, ReduceKind, Window};
+use lrpc_ir::{Diagnostic, Dim};
 
 use super::RuleDef;
 use crate::adjoint;
@@ -41,7 +41,11 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
 /// The operation over the same windows or axes, of another kind.
 pub(super) fn alike(op: &Op, pool: PoolKind, reduce: ReduceKind) -> Built<Op> {
     match op {
-        Op::Pool(Pool::Window(_, window)) => Ok(Op::Pool(Pool::Window(pool, window.clone()))),
+        Op::Pool(Pool::Window(_, window)) => {
+            // Padding behind the last element counts in averages that count padding alone.
+            let pads_after = vec![Dim::Known(0); window.pads_after.len()];
+            Ok(Op::Pool(Pool::Window(pool, Window { pads_after, ..window.clone() })))
+        }
         Op::Reduce(Reduce { axes, keep, .. }) => {
             Ok(Op::Reduce(Reduce { kind: reduce, axes: axes.clone(), keep: *keep }))
         }
@@ -55,9 +59,9 @@ mod tests {
     use crate::testing::{apply_rule, check_rule};
 
     #[test]
-    fn uniform_pool() {
+    fn uniform_pool_max() {
         check_rule(
-            "uniform_pool",
+            "uniform_pool_max",
             "UniformPool",
             "",
             r#"

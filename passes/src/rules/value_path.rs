@@ -3,7 +3,7 @@
 use lrpc_ir::Diagnostic;
 use lrpc_ir::ops::Op;
 
-use super::{EPS, RuleDef};
+use super::{EPS, RuleDef, STABILISER};
 use crate::adjoint;
 use crate::attention::shares_slot;
 use crate::relevance::builder::{Built, RelevanceBuilder};
@@ -21,7 +21,7 @@ Up to the stabiliser's share, which is in the ledger.
 The values of attention and of routing under CP-LRP.
 
 # Parameters
-`eps`: stabiliser of a contraction's denominator.
+`eps`, `stabiliser`: stabiliser of a contraction's denominator.
 
 # Reference
 Ali et al. 2022, section 3.2 (AH rule).
@@ -31,7 +31,7 @@ Ali et al. 2022, section 3.2 (AH rule).
 ";
 
 pub(super) const RULE: RuleDef =
-    RuleDef { name: "ValuePath", doc: DOC, parameters: &[EPS], classes: &["bilinear"], emit };
+    RuleDef { name: "ValuePath", doc: DOC, parameters: &[EPS, STABILISER], classes: &["bilinear"], emit };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let Some(weights) = shares_slot(b.graph(), site.node) else {
@@ -40,7 +40,7 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     if !matches!(site.op, Op::Linear(_)) {
         return site.flows_beside(b, weights);
     }
-    let s = site.signal(b, site.number("eps")?)?;
+    let s = site.signal(b, site.stabiliser()?)?;
     let back = adjoint::vjp(b, site, 1 - weights, s)?;
     site.flows(b, |_, slot| Ok(if slot == weights { Flow::None } else { Flow::Times(back) }))
 }

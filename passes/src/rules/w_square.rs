@@ -1,11 +1,8 @@
 //! w² rule for linear maps.
 
-use lrpc_ir::Absorbed;
-use lrpc_ir::ops::Linear;
-
-use super::{BIAS, EPS, RuleDef, shares};
+use super::{BIAS, EPS, RuleDef, STABILISER, shares};
 use crate::relevance::builder::{Built, RelevanceBuilder};
-use crate::relevance::site::{Flow, LinearSite, Site};
+use crate::relevance::site::{Flow, Site};
 
 const DOC: &str = "
 # Formula
@@ -18,7 +15,7 @@ Up to the bias' share Σ b²·s and the stabiliser's; both are in the ledger. It
 First layers whose input domain is unbounded.
 
 # Parameters
-`eps`: stabiliser of the denominator. `bias`: `include` or `exclude`.
+`eps`, `stabiliser`: stabiliser of the denominator. `bias`: `include` or `exclude`.
 
 # Reference
 Montavon et al. 2017, eq. 12.
@@ -28,43 +25,22 @@ Montavon et al. 2017, eq. 12.
 ";
 
 pub(super) const RULE: RuleDef =
-    RuleDef { name: "WSquare", doc: DOC, parameters: &[EPS, BIAS], classes: &["linear"], emit };
+    RuleDef { name: "WSquare", doc: DOC, parameters: &[EPS, STABILISER, BIAS], classes: &["linear"], emit };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let linear = site.linear(b)?;
     let square = b.mul(linear.weight, linear.weight, "W2")?;
-    let sum = constant_response(b, &linear, 1.0, square)?;
+    let sum = shares::response_to_ones(b, &linear, square)?;
     let bias = match shares::bias_in(b, site, &linear)? {
         Some(bias) => Some(b.mul(bias, bias, "b2")?),
         None => None,
     };
     let denominator = shares::with_bias(b, sum, bias)?;
     let relevance = site.relevance(b)?;
-    let s = b.quotient(relevance, denominator, site.number("eps")?, "s")?;
-    if let Some(bias) = bias {
-        let share = b.mul(bias, s, "b")?;
-        b.absorb(Absorbed::Bias, share);
-    }
+    let s = b.quotient(relevance, denominator, site.stabiliser()?, "s")?;
+    shares::absorb_bias(b, bias, s)?;
     let result = linear.transpose(b, s, square, "part")?;
     site.flows(b, |_, _| Ok(Flow::Relevance(result)))
-}
-
-/// What the map gives for an input that is `value` everywhere, copied to the output's shape. It depends on weights
-/// alone, so it is computed for one sample in `prepare`.
-pub(super) fn constant_response(
-    b: &mut RelevanceBuilder,
-    linear: &LinearSite,
-    value: f64,
-    weight: lrpc_ir::Value,
-) -> Built<lrpc_ir::Value> {
-    let (x, y) = (b.ty(linear.input), b.ty(linear.output));
-    let mut shape = x.shape.clone();
-    if let (Linear::Conv(_) | Linear::ConvTranspose(_), Some(batch)) = (linear.op(), shape.first_mut()) {
-        *batch = 1.into();
-    }
-    let constant = b.filled(value, x.dtype, &shape)?;
-    let response = linear.forward(b, constant, weight, "D")?;
-    b.broadcast(response, &y.shape, "D")
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! z⁺ rule for linear maps, generalised to inputs of any sign.
 
 use super::shares::{self, Part};
-use super::{BIAS, EPS, RuleDef};
+use super::{BIAS, EPS, RuleDef, STABILISER};
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::site::{Flow, Site};
 
@@ -16,7 +16,7 @@ Up to the bias' share Σ b⁺·s and the stabiliser's; both are in the ledger.
 Convolutions of image networks, where only supporting evidence shall be shown.
 
 # Parameters
-`eps`: stabiliser of the denominator. `bias`: `include` or `exclude`.
+`eps`, `stabiliser`: stabiliser of the denominator. `bias`: `include` or `exclude`.
 
 # Reference
 Montavon et al. 2017, eq. 16; for inputs of any sign as α-β rule with α = 1, β = 0 (Bach et al. 2015, eq. 60).
@@ -27,7 +27,7 @@ Montavon et al. 2017, eq. 16; for inputs of any sign as α-β rule with α = 1, 
 ";
 
 pub(super) const RULE: RuleDef =
-    RuleDef { name: "ZPlus", doc: DOC, parameters: &[EPS, BIAS], classes: &["linear"], emit };
+    RuleDef { name: "ZPlus", doc: DOC, parameters: &[EPS, STABILISER, BIAS], classes: &["linear"], emit };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let linear = site.linear(b)?;
@@ -37,10 +37,10 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let positive = shares::contributions(b, &linear, Part::Positive)?;
     let denominator = shares::with_bias(b, positive, bias)?;
     let relevance = site.relevance(b)?;
-    let s = b.quotient(relevance, denominator, site.number("eps")?, "s")?;
+    let s = b.quotient(relevance, denominator, site.stabiliser()?, "s")?;
     shares::absorb_bias(b, bias, s)?;
-    let result = shares::weighted(b, &linear, Part::Positive, s)?;
-    site.flows(b, |_, _| Ok(Flow::Relevance(result)))
+    let flow = shares::weighted(b, &linear, Part::Positive, s)?;
+    site.flows(b, |_, _| Ok(flow))
 }
 
 #[cfg(test)]

@@ -270,9 +270,12 @@ class Network:
             return [None if gate else unbroadcast(relevance, a.shape) for a, gate in zip(args, gates)]
         return [unbroadcast(relevance / 2, a.shape) for a in args]
 
-    def gradient(self, output, seed):
+    def gradient(self, output, seed, relu=None):
+        """The gradient; `relu` is what goes through a ReLU instead of it."""
         def step(node, g):
             name, args = node.output[0], [self.values[n] for n in node.input]
+            if relu and node.op_type == "Relu":
+                return [relu(args[0], g)]
             operator = self.operators.get(name)
             if operator is not None:
                 return [operator.vjp(args[0], g)]

@@ -16,6 +16,7 @@
 //! | [`normalize`] | layer, instance, group and batch norm, softmax, `NormEpsilon` |
 //! | [`elementwise`] | activation functions, central differences |
 //! | [`transformer`] | a decoder with parts of it held, its gradient by differences: AttnLRP, CP-LRP, RelP |
+//! | [`scan`] | a selective scan under MambaLRP |
 //! | [`share`] | the stabiliser and the split of relevance among contributions |
 //!
 //! Conventions: arrays are f64 in row-major order; `input_shape` and `output_shape` are `[channels, spatial…]` of one
@@ -30,6 +31,7 @@ pub mod pool;
 pub mod product;
 pub mod resize;
 pub mod rules;
+pub mod scan;
 pub mod share;
 pub mod transformer;
 pub mod window;

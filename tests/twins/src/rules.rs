@@ -4,7 +4,7 @@
 //! but [`gradient`] ends in [`share`]: it differs in what it counts as a contribution.
 
 use crate::linear::Dense;
-use crate::share::{Shared, share, sign, stabilise};
+use crate::share::{Shared, Stabiliser, share, sign, stabilise};
 use ndarray::{Array1, Array2};
 
 /// What becomes of the bias under the ε rule.
@@ -35,27 +35,57 @@ fn negative(value: f64) -> f64 {
 }
 
 /// ε rule: `R_i = Σ_j c_ij / S(z_j) · R_j` (Bach et al. 2015). With `epsilon = 0` it is LRP-0.
-pub fn epsilon(map: &Dense, x: &Array1<f64>, relevance: &Array1<f64>, epsilon: f64, bias: BiasPolicy) -> Shared {
+pub fn epsilon(
+    map: &Dense,
+    x: &Array1<f64>,
+    relevance: &Array1<f64>,
+    stabiliser: impl Into<Stabiliser>,
+    bias: BiasPolicy,
+) -> Shared {
     let c = contributions(map, x);
     match bias {
-        BiasPolicy::Include => share(&c, &map.bias, relevance, epsilon),
-        BiasPolicy::Exclude => share(&c, &none(map), relevance, epsilon),
-        BiasPolicy::Redistribute => {
-            let spread = Array2::from_shape_fn(c.dim(), |(i, j)| {
-                if !map.connected[[i, j]] {
-                    return 0.0;
-                }
-                let z = c.column(j).sum() + map.bias[j];
-                let inputs = map.connected.column(j).iter().filter(|&&connected| connected).count() as f64;
-                c[[i, j]] + (map.bias[j] + epsilon * sign(z)) / inputs
-            });
-            share(&spread, &none(map), relevance, 0.0)
-        }
+        BiasPolicy::Include => share(&c, &map.bias, relevance, stabiliser),
+        BiasPolicy::Exclude => share(&c, &none(map), relevance, stabiliser),
+        BiasPolicy::Redistribute => redistribute(map, &c, relevance, stabiliser.into()),
     }
 }
 
+/// `R_i = Σ_j (c_ij + (b_j + S(z_j) − z_j)/n_j) / S(z_j) · R_j` over the `n_j` inputs that are connected to output `j`
+/// (Arras et al. 2017); an output without any leaves its relevance to bias and stabiliser.
+fn redistribute(map: &Dense, c: &Array2<f64>, relevance: &Array1<f64>, stabiliser: Stabiliser) -> Shared {
+    let z = Array1::from_shape_fn(map.bias.len(), |j| c.column(j).sum() + map.bias[j]);
+    let added = stabiliser.added(&z);
+    let mut shared = Shared { input: Array1::zeros(c.nrows()), bias: 0.0, stabiliser: 0.0 };
+    for (j, &r) in relevance.iter().enumerate() {
+        let denominator = z[j] + added[j];
+        let inputs = map.connected.column(j).iter().filter(|&&connected| connected).count();
+        if denominator == 0.0 {
+            shared.stabiliser += r;
+        } else if inputs == 0 {
+            shared.bias += map.bias[j] / denominator * r;
+            shared.stabiliser += added[j] / denominator * r;
+        } else {
+            for i in (0..c.nrows()).filter(|&i| map.connected[[i, j]]) {
+                shared.input[i] += (c[[i, j]] + (map.bias[j] + added[j]) / inputs as f64) / denominator * r;
+            }
+        }
+    }
+    shared
+}
+
+/// Taylor expansion around a root point: shares among `(x_i − x₀_i) · w_ij` (Montavon et al. 2017, section 4).
+pub fn taylor(
+    map: &Dense,
+    x: &Array1<f64>,
+    relevance: &Array1<f64>,
+    root: &Array1<f64>,
+    stabiliser: impl Into<Stabiliser>,
+) -> Shared {
+    share(&contributions(map, &(x - root)), &none(map), relevance, stabiliser)
+}
+
 /// z⁺ rule for inputs of any sign: only positive contributions count, and the positive part of the bias.
-pub fn z_plus(map: &Dense, x: &Array1<f64>, relevance: &Array1<f64>, stabiliser: f64) -> Shared {
+pub fn z_plus(map: &Dense, x: &Array1<f64>, relevance: &Array1<f64>, stabiliser: impl Into<Stabiliser>) -> Shared {
     share(&contributions(map, x).mapv(positive), &map.bias.mapv(positive), relevance, stabiliser)
 }
 
@@ -65,9 +95,9 @@ pub fn alpha_beta(
     x: &Array1<f64>,
     relevance: &Array1<f64>,
     (alpha, beta): (f64, f64),
-    stabiliser: f64,
+    stabiliser: impl Into<Stabiliser>,
 ) -> Shared {
-    let c = contributions(map, x);
+    let (c, stabiliser) = (contributions(map, x), stabiliser.into());
     let nothing = Shared { input: Array1::zeros(x.len()), bias: 0.0, stabiliser: 0.0 };
     let up = share(&c.mapv(positive), &map.bias.mapv(positive), relevance, stabiliser);
     let down = share(&c.mapv(negative), &map.bias.mapv(negative), relevance, stabiliser);
@@ -76,7 +106,13 @@ pub fn alpha_beta(
 
 /// γ rule for inputs of any sign (Andéol et al. 2021): the contributions that agree in sign with the output `z` (bias
 /// included) count `1 + γ` times. An output of exactly 0 passes nothing on; its relevance is booked as stabiliser.
-pub fn gamma(map: &Dense, x: &Array1<f64>, relevance: &Array1<f64>, gamma: f64, stabiliser: f64) -> Shared {
+pub fn gamma(
+    map: &Dense,
+    x: &Array1<f64>,
+    relevance: &Array1<f64>,
+    gamma: f64,
+    stabiliser: impl Into<Stabiliser>,
+) -> Shared {
     let z = map.forward(x);
     let boosted = |value: f64, z: f64| {
         if z > 0.0 {
@@ -94,12 +130,12 @@ pub fn gamma(map: &Dense, x: &Array1<f64>, relevance: &Array1<f64>, gamma: f64, 
 }
 
 /// w² rule: shares by the square of the weight, whatever the input; the bias has its square too (Montavon et al. 2017).
-pub fn w_square(map: &Dense, relevance: &Array1<f64>, stabiliser: f64) -> Shared {
+pub fn w_square(map: &Dense, relevance: &Array1<f64>, stabiliser: impl Into<Stabiliser>) -> Shared {
     share(&map.weight.mapv(|w| w * w), &map.bias.mapv(|b| b * b), relevance, stabiliser)
 }
 
 /// Flat rule: equal shares for all connected inputs, nothing for the bias.
-pub fn flat(map: &Dense, relevance: &Array1<f64>, stabiliser: f64) -> Shared {
+pub fn flat(map: &Dense, relevance: &Array1<f64>, stabiliser: impl Into<Stabiliser>) -> Shared {
     share(&map.connected.mapv(|connected| f64::from(u8::from(connected))), &none(map), relevance, stabiliser)
 }
 
@@ -111,7 +147,7 @@ pub fn z_box(
     x: &Array1<f64>,
     relevance: &Array1<f64>,
     (low, high): (&Array1<f64>, &Array1<f64>),
-    stabiliser: f64,
+    stabiliser: impl Into<Stabiliser>,
 ) -> Shared {
     let c = Array2::from_shape_fn(map.weight.dim(), |(i, j)| {
         let w = map.weight[[i, j]];
@@ -212,6 +248,14 @@ mod tests {
         assert_close(&[shared.bias], &[2.0 / 12.0 * 10.0]);
         let negated = Dense { weight: -&map.weight, bias: -&map.bias, ..map };
         assert_eq!(gamma(&negated, &x, &r, 1.0, 0.0), shared);
+    }
+
+    #[test]
+    fn taylor_by_hand() {
+        let (map, x, r) = hand();
+        let shared = taylor(&map, &x, &r, &array![1.0, 1.0], 0.0);
+        assert_close(&shared.input, &array![4.0 / 3.0 * 10.0, -1.0 / 3.0 * 10.0]);
+        assert_eq!(taylor(&map, &x, &r, &array![0.0, 0.0], 0.5), epsilon(&map, &x, &r, 0.5, BiasPolicy::Exclude));
     }
 
     #[test]
