@@ -4,7 +4,7 @@ use lrpc_ir::graph::Value;
 use lrpc_ir::ops::{Binary, Elementwise, Op};
 use lrpc_ir::{Absorbed, Diagnostic};
 
-use super::{EPS, RuleDef};
+use super::{EPS, RuleDef, STABILISER};
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::site::{Flow, Site};
 
@@ -19,7 +19,7 @@ Up to the stabiliser's share and that of an added constant, which is in the ledg
 Residual additions in which the larger branch shall take nearly everything.
 
 # Parameters
-`eps`: stabiliser of the denominator.
+`eps`, `stabiliser`: stabiliser of the denominator.
 
 # Reference
 Made up for docs/writing-a-rule.md.
@@ -29,7 +29,7 @@ Made up for docs/writing-a-rule.md.
 ";
 
 pub(super) const RULE: RuleDef =
-    RuleDef { name: "SquareRatio", doc: DOC, parameters: &[EPS], classes: &["additive"], emit };
+    RuleDef { name: "SquareRatio", doc: DOC, parameters: &[EPS, STABILISER], classes: &["additive"], emit };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     if !matches!(site.op, Op::Elementwise(Elementwise::Binary(Binary::Add | Binary::Sub))) {
@@ -39,7 +39,7 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let squares = [square(b, site.operands[0])?, square(b, site.operands[1])?];
     let denominator = b.add(squares[0], squares[1], "D")?;
     let relevance = site.relevance(b)?;
-    let s = b.quotient(relevance, denominator, site.number("eps")?, "s")?;
+    let s = b.quotient(relevance, denominator, site.stabiliser()?, "s")?;
     let shares = [b.mul(squares[0], s, "part")?, b.mul(squares[1], s, "part")?];
     for (slot, share) in shares.into_iter().enumerate() {
         if !site.active[slot] {

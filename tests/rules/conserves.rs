@@ -25,24 +25,20 @@ fn makes_gradients(rule: &RuleDef) -> bool {
 /// The rule's defaults, and those with one parameter changed: ε to 0 and to something that counts, words to each that the
 /// parameter's documentation names.
 fn settings(rule: &RuleDef) -> Vec<String> {
-    // A box takes off what the input's lowest and highest values would give. For an input that lies on an edge rounding is
-    // all that is left, and relevance is divided by that unless the stabiliser counts.
-    let is_boxed = rule.parameters.iter().any(|parameter| parameter.name == "low");
-    let base = if is_boxed { "eps = 0.01, " } else { "" };
-    let mut settings = vec![base.to_string()];
+    let mut settings = vec![String::new()];
     for parameter in rule.parameters {
         match (parameter.default)() {
-            Parameter::Number(_) if parameter.name == "eps" && !is_boxed => {
+            Parameter::Number(_) if parameter.name == "eps" => {
                 settings.extend(["eps = 0.0", "eps = 0.01"].map(String::from));
             }
             Parameter::Word(_) => {
                 let words = parameter.doc.split('`').skip(1).step_by(2);
-                settings.extend(words.map(|word| format!("{base}{} = '{word}'", parameter.name)));
+                settings.extend(words.map(|word| format!("{} = '{word}'", parameter.name)));
             }
             _ => {}
         }
     }
-    settings.iter().map(|setting| setting.trim_end_matches(", ").to_string()).collect()
+    settings
 }
 
 /// Checks one setting on one class; how many operations the rule served.

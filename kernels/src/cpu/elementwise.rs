@@ -127,7 +127,7 @@ macro_rules! floats {
                 let quotient = self / other;
                 let overflows = !quotient.is_finite() && self.is_finite() && !<$number>::is_nan(other);
                 let denormal = other.abs() < <$number>::MIN_POSITIVE && self.is_finite();
-                if overflows || denormal { 0.0 } else { quotient }
+                if other == 0.0 || overflows || denormal { 0.0 } else { quotient }
             }
             #[inline(always)]
             fn pow(self, other: $number) -> $number { Real::powf(self, other) }

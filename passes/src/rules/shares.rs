@@ -122,7 +122,7 @@ pub(super) fn weighted_by_sign_of_weights(
     Ok(Flow::Times(b.add(first, second, "t")?))
 }
 
-fn has_few_contributions(b: &RelevanceBuilder, linear: &LinearSite) -> bool {
+pub(super) fn has_few_contributions(b: &RelevanceBuilder, linear: &LinearSite) -> bool {
     linear.contributions(b).is_none_or(|count| count < FEW_CONTRIBUTIONS)
 }
 

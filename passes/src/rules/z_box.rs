@@ -1,8 +1,8 @@
 //! z^B rule for linear maps on a bounded input.
 
+use lrpc_ir::Diagnostic;
 use lrpc_ir::graph::Value;
-use lrpc_ir::ops::{Linear, ReduceKind};
-use lrpc_ir::{Diagnostic, Dim};
+use lrpc_ir::ops::ReduceKind;
 
 use super::shares::{self, Part};
 use super::{EPS, ParameterDef, RuleDef, STABILISER};
@@ -13,7 +13,8 @@ use crate::relevance::site::{Flow, LinearSite, Site};
 const DOC: &str = "
 # Formula
 With l ≤ x ≤ h: D = z₀ − lW⁺ − hW⁻, s = R / S(D), R_x = x ⊙ VJP_W(s) − l ⊙ VJP_{W⁺}(s) − h ⊙ VJP_{W⁻}(s). The bias
-cancels. Where l and h are given as numbers, B = l ⊙ W⁺ + h ⊙ W⁻ depends on weights alone: R_x = x ⊙ VJP_W(s) − VJP_B(s).
+cancels. Written as R_x = (x − l) ⊙ VJP_{W⁺}(s) + (x − h) ⊙ VJP_{W⁻}(s), which does not cancel where x lies on an edge of
+the box; D likewise where l and h are each sample's or contributions are few, else lW⁺ + hW⁻ depends on weights alone.
 
 # Conserves?
 Up to the stabiliser's share. It puts relevance where x = 0.
@@ -29,7 +30,7 @@ First layers whose input lies in a box, such as pixels.
 Montavon et al. 2017, eq. 18.
 
 # Example graph
-%D.y = sub %z.y, %box.y; %s.y = div %R.y, %S.y; %R.x.y = sub %first.y, %second.y
+%D.y = sub %z.y, %box.y; %s.y = div %R.y, %S.y; %part.y = weigh %distance.y, %t.y; %R.x = add %part.y, %part.y.1
 ";
 
 const LOW: ParameterDef =
@@ -49,38 +50,24 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let linear = site.linear(b)?;
     let (low, high) = (Bound::of(site, "low")?, Bound::of(site, "high")?);
     let (positive, negative) = (Part::Positive.of(b, linear.weight, "W")?, Part::Negative.of(b, linear.weight, "W")?);
-    let z = linear.output_without_bias(b)?;
+    let above = low.distance(b, &linear, ReduceKind::Min)?;
+    let below = high.distance(b, &linear, ReduceKind::Max)?;
+    let denominator = match (low.response(b, &linear, positive)?, high.response(b, &linear, negative)?) {
+        (Some(least), Some(most)) if !shares::has_few_contributions(b, &linear) => {
+            let z = linear.output_without_bias(b)?;
+            let z = b.sub(z, least, "D")?;
+            b.sub(z, most, "D")?
+        }
+        _ => {
+            let (first, second) = (linear.forward(b, above, positive, "D")?, linear.forward(b, below, negative, "D")?);
+            b.add(first, second, "D")?
+        }
+    };
     let relevance = site.relevance(b)?;
-    let folded = match (low.times(b, &linear, positive)?, high.times(b, &linear, negative)?) {
-        (Some(lower), Some(upper)) => Some(b.add(lower, upper, "Wbox")?),
-        _ => None,
-    };
-    let x = b.activation(linear.input)?;
-    if let Some(weight) = folded {
-        let response = shares::response_to_ones(b, &linear, weight)?;
-        let denominator = b.sub(z, response, "D")?;
-        let s = b.quotient(relevance, denominator, site.stabiliser()?, "s")?;
-        let whole = linear.transpose(b, s, linear.weight, "t")?;
-        let whole = b.weigh(x, whole, "part")?;
-        let edges = linear.transpose(b, s, weight, "box")?;
-        let result = b.sub(whole, edges, "part")?;
-        return site.flows(b, |_, _| Ok(Flow::Relevance(result)));
-    }
-    let (low, high) = (low.input(b, &linear, ReduceKind::Min)?, high.input(b, &linear, ReduceKind::Max)?);
-    let (least, most) = (low.response(b, &linear, positive)?, high.response(b, &linear, negative)?);
-    let above = b.sub(z, least, "D")?;
-    let denominator = b.sub(above, most, "D")?;
     let s = b.quotient(relevance, denominator, site.stabiliser()?, "s")?;
-    let term = |b: &mut RelevanceBuilder, factor: Value, weight: Value| {
-        let back = linear.transpose(b, s, weight, "t")?;
-        let shape = b.ty(back).shape;
-        let factor = b.broadcast(factor, &shape, "box")?;
-        b.weigh(factor, back, "part")
-    };
-    let whole = term(b, x, linear.weight)?;
-    let (lower, upper) = (term(b, low.value, positive)?, term(b, high.value, negative)?);
-    let result = b.sub(whole, lower, "part")?;
-    let result = b.sub(result, upper, "part")?;
+    let (up, down) = (linear.transpose(b, s, positive, "t")?, linear.transpose(b, s, negative, "t")?);
+    let (first, second) = (b.weigh(above, up, "part")?, b.weigh(below, down, "part")?);
+    let result = b.add(first, second, "part")?;
     site.flows(b, |_, _| Ok(Flow::Relevance(result)))
 }
 
@@ -90,13 +77,6 @@ enum Bound<'a> {
     Given(&'static str, &'a Parameter),
     /// The least or largest element of each sample.
     Sample,
-}
-
-/// One end of the box as an input of the linear map.
-struct BoundInput {
-    value: Value,
-    /// The one number per element of the first axis that it copies, if it does.
-    per_sample: Option<Value>,
 }
 
 impl Bound<'_> {
@@ -111,64 +91,25 @@ impl Bound<'_> {
         }
     }
 
-    /// `weight`, every element multiplied by the bound of the input that it meets, where that is known by the weight alone.
-    fn times(&self, b: &mut RelevanceBuilder, linear: &LinearSite, weight: Value) -> Built<Option<Value>> {
+    /// `x` less the bound.
+    fn distance(&self, b: &mut RelevanceBuilder, linear: &LinearSite, extreme: ReduceKind) -> Built<Value> {
+        let x = b.activation(linear.input)?;
+        let ty = b.ty(x);
+        let bound = match self {
+            Bound::Given(name, given) => shares::constant_input(b, linear, name, given)?,
+            Bound::Sample => b.reduce(extreme, x, &Vec::from_iter(1..ty.rank()), "box")?,
+        };
+        let bound = b.broadcast(bound, &ty.shape, "box")?;
+        b.sub(x, bound, "distance")
+    }
+
+    /// What the map gives for the bound, where that depends on weights alone.
+    fn response(&self, b: &mut RelevanceBuilder, linear: &LinearSite, weight: Value) -> Built<Option<Value>> {
         let Bound::Given(name, given) = self else { return Ok(None) };
-        let values = match given {
-            Parameter::Number(value) => return b.scale(weight, *value, "Wbox").map(Some),
-            Parameter::Numbers(values) => values,
-            Parameter::Word(_) => return Ok(None),
-        };
-        let axis = match linear.op() {
-            Linear::Conv(geometry) if geometry.groups == 1 => 1,
-            Linear::ConvTranspose(_) => 0,
-            _ => return Ok(None),
-        };
-        let ty = b.ty(weight);
-        if ty.shape.get(axis) != Some(&Dim::Known(values.len() as i64)) {
-            return Err(Diagnostic::request(format!("`{name}` has {} numbers, not one per channel", values.len())));
-        }
-        let mut column = vec![Dim::Known(1); ty.shape.len()];
-        column[axis].clone_from(&ty.shape[axis]);
-        let values = b.listed(values, ty.dtype)?;
-        let values = b.reshape(values, &column, "box")?;
-        let values = b.broadcast_once(values, &ty.shape, "box")?;
-        b.mul(values, weight, "Wbox").map(Some)
-    }
-
-    fn input(&self, b: &mut RelevanceBuilder, linear: &LinearSite, extreme: ReduceKind) -> Built<BoundInput> {
-        match self {
-            Bound::Given(name, given) => {
-                Ok(BoundInput { value: shares::constant_input(b, linear, name, given)?, per_sample: None })
-            }
-            Bound::Sample => {
-                let x = b.activation(linear.input)?;
-                let axes: Vec<usize> = (1..b.ty(x).rank()).collect();
-                let least = b.reduce(extreme, x, &axes, "box")?;
-                let shape = b.ty(x).shape;
-                Ok(BoundInput { value: b.broadcast(least, &shape, "box")?, per_sample: Some(least) })
-            }
-        }
-    }
-}
-
-impl BoundInput {
-    /// What the map gives for the bound. Where the first axis of the input becomes that of the output, a bound per sample
-    /// is a factor of what the map gives for ones, which depends on weights alone.
-    fn response(&self, b: &mut RelevanceBuilder, linear: &LinearSite, weight: Value) -> Built<Value> {
+        let bound = shares::constant_input(b, linear, name, given)?;
+        let response = linear.forward(b, bound, weight, "box")?;
         let y = b.ty(linear.output).shape;
-        let Some(number) = self.per_sample.filter(|_| linear.keeps_first_axis()) else {
-            let response = linear.forward(b, self.value, weight, "box")?;
-            return b.broadcast(response, &y, "box");
-        };
-        let mut column = vec![Dim::Known(1); y.len()];
-        if let (Some(first), Some(samples)) = (column.first_mut(), y.first()) {
-            first.clone_from(samples);
-        }
-        let column = b.reshape(number, &column, "box")?;
-        let column = b.broadcast(column, &y, "box")?;
-        let ones = shares::response_to_ones(b, linear, weight)?;
-        b.mul(column, ones, "box")
+        b.broadcast(response, &y, "box").map(Some)
     }
 }
 
