@@ -71,8 +71,17 @@ fn every_graph_in_a_snapshot_reads_back_as_itself() {
 }
 
 /// The calls that compare with a snapshot; their first argument is the snapshot's name.
-const SNAPSHOT_CALLS: [&str; 7] =
-    ["check_rule(", "check_sampling(", "check_pass(", "check_plan(", "check_lowering(", " spelling(", " near_miss("];
+const SNAPSHOT_CALLS: [&str; 9] = [
+    "check_rule(",
+    "check_condition(",
+    "check_weights(",
+    "check_sampling(",
+    "check_pass(",
+    "check_plan(",
+    "check_lowering(",
+    " spelling(",
+    " near_miss(",
+];
 
 /// The names of snapshots that a source file's tests compare with. Code before the tests names none.
 fn tested_snapshots(source: &Path) -> Vec<String> {
@@ -113,7 +122,7 @@ fn every_rule_and_pass_has_a_snapshot() {
             assert!(except.contains(&stem) || has_one, "no test of {} compares with a snapshot", path.display());
         }
     };
-    tested("passes/src/rules", &["mod", "shares"]);
+    tested("passes/src/rules", &["mod", "shares", "unit_map"]);
     tested("passes/src/canonicalise", &["mod"]);
 }
 

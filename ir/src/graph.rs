@@ -13,8 +13,8 @@ use petgraph::visit::EdgeRef;
 use thiserror::Error;
 
 pub use crate::choice::{Chosen, CompositeUse, EntryUse, RuleChoice};
-use crate::dim::Dim;
 use crate::ops::{Movement, Op, Source};
+pub use crate::repeat::Repeat;
 use crate::types::TensorType;
 
 /// A node of a [`Graph`].
@@ -124,21 +124,6 @@ pub struct ModelReference {
     pub bytes: u64,
     /// SHA-256 of the model without its weights' payload, in hexadecimal.
     pub structure: String,
-}
-
-/// Results that are sums over several runs of the graph.
-///
-/// The graph is run once with every step at its default, −1, which gives all other results. Then it is run with this step
-/// at 0, 1, …, `count − 1`, where inputs with a default keep what they had in the first run, and the results that are
-/// named here are summed.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Repeat {
-    /// The name of the input that holds the step: `i64`, a scalar or one number for each sample.
-    pub step: String,
-    /// How often the graph is run.
-    pub count: Dim,
-    /// The names of the results that are summed.
-    pub results: Vec<String>,
 }
 
 /// What the graph gives to its caller.

@@ -19,6 +19,7 @@ pub mod dim;
 pub mod graph;
 pub mod ops;
 pub mod plan;
+pub mod repeat;
 pub mod text;
 pub mod types;
 pub mod verify;
