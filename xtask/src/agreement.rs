@@ -146,7 +146,10 @@ impl Case {
     }
 }
 
-fn exports(meta: &Value) -> Option<Vec<(String, String, BTreeMap<String, String>)>> {
+/// A file, the target in it, and the names of its tensors by the names that the arrays use.
+type Export = (String, String, BTreeMap<String, String>);
+
+fn exports(meta: &Value) -> Option<Vec<Export>> {
     let indices: Vec<String> = meta["target_index"].as_array()?.iter().map(Value::to_string).collect();
     let export = |export: &Value| {
         let output = export["logits_tensor"].as_str().unwrap_or("logits");
