@@ -96,3 +96,23 @@ fn the_secant_next_to_zero() {
     let outcome = under(Composite::from_toml(toml).unwrap(), body, &tensors(&[("x", &[1, 2], &[x, -1.0])]));
     assert_near([outcome.relevance("x")[[0, 0]]], &[0.5]);
 }
+
+/// What is added behind a linear map and takes no relevance is its bias, also where it is computed when the model runs.
+#[test]
+fn an_addend_is_a_bias() {
+    let body = "input %x : f32[1, 2]\ninput %t : f32[1, 1]\nweight @w : f32[2, 1]\nforward\n\
+        %h = dot %x, @w {contract=1x0} : f32[1, 1] from \"/map\"\n%u = tanh %t : f32[1, 1]\n\
+        %y = add %h, %u : f32[1, 1] from \"/add\"\nresult \"output/y\" = %y\n";
+    let t = 0.5f64;
+    let (positive, bias) = (2.0, t.tanh());
+    let y = positive - 1.0 + bias;
+    let given = tensors(&[("x", &[1, 2], &[2.0, -1.0]), ("w", &[2, 1], &[1.0, 1.0]), ("t", &[1, 1], &[t])]);
+    let toml = "name = 'plus'\ndoc = ''\nextends = 'lrp-0'\n[[rule]]\nclass = 'linear'\nuse = 'ZPlus'\nwith = { eps = 0.0 }\n";
+    let outcome = under(Composite::from_toml(toml).unwrap(), body, &given);
+    assert_near(outcome.relevance("x").iter().copied(), &[positive * y / (positive + bias), 0.0]);
+    assert_near([outcome.totals[0].absorbed[&Absorbed::Bias]], &[bias * y / (positive + bias)]);
+    // Where its rule is another one it is an addition of its own.
+    let apart = Composite::from_toml(&format!("{toml}[[rule]]\nrole = 'bias'\nuse = 'AbsRatio'\n")).unwrap();
+    let outcome = under(apart, body, &given);
+    assert_near(outcome.relevance("x").iter().copied(), &[y / (1.0 + bias), 0.0]);
+}

@@ -82,6 +82,8 @@ pub struct Site {
     pub factors: [usize; 2],
     /// The operand of a product that is a function of the other one's signal: see [`super::selective`].
     pub held: Option<usize>,
+    /// What is added to what a linear map gives and takes no relevance: a part of its bias. The output is the sum.
+    pub addend: Option<Value>,
     /// The rule's parameters, defaults filled in.
     pub parameters: BTreeMap<String, Parameter>,
 }
@@ -108,6 +110,7 @@ impl Site {
             support: Support::Anywhere,
             factors: [1, 1],
             held: None,
+            addend: None,
             parameters: BTreeMap::new(),
         }
     }
@@ -203,7 +206,7 @@ impl Site {
             self.operands.get(slot).copied().ok_or_else(|| Diagnostic::new("the linear map lacks an operand"))
         };
         let weight_value = operand(weight)?;
-        Ok(LinearSite {
+        let mut site = LinearSite {
             op: op.clone(),
             slot: input,
             input: operand(input)?,
@@ -213,7 +216,18 @@ impl Site {
                 None => None,
             },
             output: self.output,
-        })
+        };
+        if let Some(addend) = self.addend {
+            let addend = b.activation(addend)?;
+            site.bias = Some(match site.bias {
+                Some(bias) => {
+                    let bias = site.bias_like_output(b, bias)?;
+                    b.add(bias, addend, "b")?
+                }
+                None => addend,
+            });
+        }
+        Ok(site)
     }
 }
 
@@ -226,7 +240,8 @@ pub struct LinearSite {
     pub input: Value,
     /// `W`, ready for use in the relevance region.
     pub weight: Value,
-    /// `b`, ready for use in the relevance region.
+    /// `b`, ready for use in the relevance region: one number per channel or feature, or of the output's shape where it is
+    /// computed when the model runs.
     pub bias: Option<Value>,
     /// The forward value `y`.
     pub output: Value,
@@ -266,6 +281,9 @@ impl LinearSite {
     /// The bias copied to the output's shape.
     pub fn bias_like_output(&self, b: &mut RelevanceBuilder, bias: Value) -> Built<Value> {
         let shape = b.ty(self.output).shape;
+        if b.ty(bias).shape == shape {
+            return Ok(bias);
+        }
         match self.op {
             Linear::Dot(_) => b.broadcast(bias, &shape, "b"),
             Linear::Conv(_) | Linear::ConvTranspose(_) => b.per_channel(bias, &shape, "b"),

@@ -41,6 +41,7 @@ pub(super) struct Step {
     class: Class,
     factors: [usize; 2],
     held: Option<usize>,
+    addend: Option<Value>,
     choice: Choice,
 }
 
@@ -184,7 +185,11 @@ impl Walk<'_> {
                 Ok(Some(choice)) => {
                     record(Ok(choice.rule.name.to_string()), Some(choice.entry.clone()));
                     let factors = chains.visit(graph, node, &choice, &operands);
-                    steps.push(Step { node, output: node.into(), active: operands, class, factors, held, choice });
+                    let (output, addend) = (node.into(), None);
+                    let step = Step { node, output, active: operands, class, factors, held, addend, choice };
+                    if !self.becomes_bias(graph, &step, &mut steps) {
+                        steps.push(step);
+                    }
                     continue;
                 }
                 Ok(None) => no_rule(&subject, &self.composite.name),
@@ -193,6 +198,35 @@ impl Walk<'_> {
             survey.missing.push(Missing { op: subject.op.to_string(), class: class.name(), finding });
         }
         Ok((steps, survey))
+    }
+
+    /// Whether `sum` adds to what a linear map gives, which nothing else reads, a value that takes no relevance, and its rule
+    /// treats that as a bias: then the two are one linear map with that bias.
+    fn becomes_bias(&self, graph: &Graph, sum: &Step, steps: &mut [Step]) -> bool {
+        let adds = graph.node(sum.node).op == Op::Elementwise(Elementwise::Binary(Binary::Add));
+        if !adds || !self.composite.ledger || !sum.choice.rule.treats_constant_as_bias() {
+            return false;
+        }
+        let operands = graph.operands(sum.node);
+        let (map, addend) = match (&operands[..], &sum.active[..]) {
+            (&[map, addend], [true, false]) | (&[addend, map], [false, true]) => (map, addend),
+            _ => return false,
+        };
+        let bias = |step: &Step| step.choice.parameters.get("bias").cloned();
+        let read_elsewhere = graph.users(map).len() != 1
+            || graph.results.iter().any(|result| result.value == map)
+            || self.wrt.contains(&map)
+            || self.request.between.contains(&map)
+            || self.masks.contains_key(&map);
+        let is_linear = |step: &&mut Step| step.output == map && matches!(step.class, Class::Linear { .. });
+        let step = steps.iter_mut().rev().find(is_linear);
+        match step.filter(|step| !read_elsewhere && !graph.is_constant(addend) && bias(step) == bias(sum)) {
+            Some(step) => {
+                (step.output, step.addend) = (sum.output, Some(addend));
+                true
+            }
+            None => false,
+        }
     }
 
     /// What starts at an explained output: `g`, or `R = y ⊙ g`, or a relevance that the target itself states.
@@ -322,8 +356,8 @@ impl Walk<'_> {
         supports: &mut Supports,
     ) -> Built<()> {
         let rule = step.choice.rule;
-        b.begin(step.output, rule.name);
-        let name = b.site_name(step.output);
+        b.begin(step.node.into(), rule.name);
+        let name = b.site_name(step.node.into());
         let site = Site {
             node: step.node,
             op: b.graph().node(step.node).op.clone(),
@@ -332,6 +366,7 @@ impl Walk<'_> {
             class: step.class,
             factors: step.factors,
             held: step.held,
+            addend: step.addend,
             output: step.output,
             arrival,
             support,

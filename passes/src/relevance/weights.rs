@@ -190,6 +190,12 @@ fn gradient(b: &mut RelevanceBuilder, site: &Site, slot: usize, carrier: Carrier
 
 /// What the site's bias, or a constant addend, has absorbed.
 fn of_bias(b: &mut RelevanceBuilder, site: &Site, slot: usize, applied: &Applied) -> Built<Value> {
+    if site.addend.is_some() {
+        return Err(Diagnostic::request(
+            "the bias is shared with a value that is added behind the map when the model runs",
+        )
+        .help("ask for the weight of the map alone"));
+    }
     let mut sum: Option<Value> = None;
     for &(_, share) in applied.absorbed.iter().filter(|(kind, _)| *kind == Absorbed::Bias) {
         sum = Some(match sum {

@@ -90,6 +90,11 @@ impl RuleDef {
         Self::HEADINGS.into_iter().map(|heading| (heading, self.section(heading))).collect()
     }
 
+    /// Whether a constant that is added takes what a linear map's bias would: a sum behind such a map is then a part of it.
+    pub fn treats_constant_as_bias(&self) -> bool {
+        self.name == signed_ratio::RULE.name
+    }
+
     /// Whether the rule gives every factor of a product the same share, so that nested products are one product of many.
     /// `is_gate` says whether one factor is a bounded gate, `parameters` are the rule's own.
     pub fn shares_evenly(&self, parameters: &BTreeMap<String, Parameter>, is_gate: impl Fn() -> bool) -> bool {
