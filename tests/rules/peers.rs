@@ -107,7 +107,8 @@ fn an_addend_is_a_bias() {
     let (positive, bias) = (2.0, t.tanh());
     let y = positive - 1.0 + bias;
     let given = tensors(&[("x", &[1, 2], &[2.0, -1.0]), ("w", &[2, 1], &[1.0, 1.0]), ("t", &[1, 1], &[t])]);
-    let toml = "name = 'plus'\ndoc = ''\nextends = 'lrp-0'\n[[rule]]\nclass = 'linear'\nuse = 'ZPlus'\nwith = { eps = 0.0 }\n";
+    let toml =
+        "name = 'plus'\ndoc = ''\nextends = 'lrp-0'\n[[rule]]\nclass = 'linear'\nuse = 'ZPlus'\nwith = { eps = 0.0 }\n";
     let outcome = under(Composite::from_toml(toml).unwrap(), body, &given);
     assert_near(outcome.relevance("x").iter().copied(), &[positive * y / (positive + bias), 0.0]);
     assert_near([outcome.totals[0].absorbed[&Absorbed::Bias]], &[bias * y / (positive + bias)]);

@@ -36,6 +36,19 @@ pub fn active_values(graph: &Graph, order: &[NodeId], requested: &[Value]) -> Ha
     active
 }
 
+/// The values that depend on a requested tensor in any way, through indices, conditions and step functions too, `order`
+/// being operands before users. All others are constant.
+pub fn dependent_values(graph: &Graph, order: &[NodeId], requested: &[Value]) -> HashSet<Value> {
+    let mut dependent: HashSet<Value> = requested.iter().copied().collect();
+    for &node in order {
+        if graph.operands(node).iter().any(|operand| dependent.contains(operand)) {
+            let ports = 0..graph.node(node).types().len() as u32;
+            dependent.extend(ports.map(|port| Value { node, port }));
+        }
+    }
+    dependent
+}
+
 /// Which operands of `node` are active data.
 pub fn active_operands(graph: &Graph, node: NodeId, active: &HashSet<Value>) -> Vec<bool> {
     let op = &graph.node(node).op;

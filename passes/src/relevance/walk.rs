@@ -146,6 +146,7 @@ impl Walk<'_> {
     /// The rules for all nodes between the explained outputs and the requested tensors, in forward order.
     pub(super) fn choose(&self, graph: &Graph, explained: &[Value]) -> Result<(Vec<Step>, Survey), Diagnostics> {
         let active = active::active_values(graph, self.order, self.wrt);
+        let dependent = active::dependent_values(graph, self.order, self.wrt);
         if let Some(&output) = explained.iter().find(|output| !active.contains(output)) {
             let names: Vec<&str> = self.wrt.iter().map(|&value| graph.name(value)).collect();
             let message = format!("`{}` does not depend on {}", graph.name(output), names.join(", "));
@@ -187,7 +188,7 @@ impl Walk<'_> {
                     let factors = chains.visit(graph, node, &choice, &operands);
                     let (output, addend) = (node.into(), None);
                     let step = Step { node, output, active: operands, class, factors, held, addend, choice };
-                    if !self.becomes_bias(graph, &step, &mut steps) {
+                    if !self.becomes_bias(graph, &dependent, &step, &mut steps) {
                         steps.push(step);
                     }
                     continue;
@@ -200,9 +201,9 @@ impl Walk<'_> {
         Ok((steps, survey))
     }
 
-    /// Whether `sum` adds to what a linear map gives, which nothing else reads, a value that takes no relevance, and its rule
-    /// treats that as a bias: then the two are one linear map with that bias.
-    fn becomes_bias(&self, graph: &Graph, sum: &Step, steps: &mut [Step]) -> bool {
+    /// Whether `sum` adds a constant, a value that is not among the `dependent` ones, to what a linear map gives, nothing
+    /// else reads that, and its rule treats constants as a bias: then the two are one linear map with that bias.
+    fn becomes_bias(&self, graph: &Graph, dependent: &HashSet<Value>, sum: &Step, steps: &mut [Step]) -> bool {
         let adds = graph.node(sum.node).op == Op::Elementwise(Elementwise::Binary(Binary::Add));
         if !adds || !self.composite.ledger || !sum.choice.rule.treats_constant_as_bias() {
             return false;
@@ -218,9 +219,11 @@ impl Walk<'_> {
             || self.wrt.contains(&map)
             || self.request.between.contains(&map)
             || self.masks.contains_key(&map);
+        // Constants of the file have been merged where they have the form of a bias.
+        let computed = !graph.is_constant(addend) && !dependent.contains(&addend);
         let is_linear = |step: &&mut Step| step.output == map && matches!(step.class, Class::Linear { .. });
         let step = steps.iter_mut().rev().find(is_linear);
-        match step.filter(|step| !read_elsewhere && !graph.is_constant(addend) && bias(step) == bias(sum)) {
+        match step.filter(|step| !read_elsewhere && computed && bias(step) == bias(sum)) {
             Some(step) => {
                 (step.output, step.addend) = (sum.output, Some(addend));
                 true

@@ -98,4 +98,24 @@ mod tests {
         "#,
         );
     }
+
+    #[test]
+    fn z_plus_with_an_addend() {
+        check_rule(
+            "z_plus_with_an_addend",
+            "ZPlus",
+            "",
+            r#"
+        input %x : f32[N, 40]
+        input %t : i64[N, 5]
+        weight @w : f32[40, 5]
+        weight @b : f32[5]
+        forward
+          %h = dot %x, @w, @b {contract=1x0} : f32[N, 5] from "/fc"
+          %step = cast %t : f32[N, 5] from "/step"
+          %y = add %h, %step : f32[N, 5] from "/add"
+        result "output/y" = %y
+        "#,
+        );
+    }
 }
