@@ -76,7 +76,9 @@ pub fn compile(
     observe: &mut dyn FnMut(&PassDef, &Graph),
 ) -> Result<Report, Diagnostics> {
     let Canonical { request, chosen, left_out, mut context } = canonical(graph, options, observe)?;
-    let Survey { applications, warnings, .. } = relevance::generate(graph, &request)?;
+    let apart = kept_apart(graph, &request, &context);
+    let Survey { applications, mut warnings, .. } = relevance::generate(graph, &request)?;
+    warnings.extend(apart);
     relevance::write_choices(graph, &applications);
     if let (Some((_, why)), [composite]) = (&chosen, &mut graph.composites[..]) {
         composite.because = Some(why.to_string());
@@ -104,6 +106,20 @@ pub fn compile(
 pub fn survey(graph: &mut Graph, options: &Options) -> Result<Survey, Diagnostics> {
     let Canonical { request, .. } = canonical(graph, options, &mut |_, _| ())?;
     relevance::survey(graph, &request)
+}
+
+/// A warning for each tensor that is asked for between a linear map and what would else be merged into it.
+fn kept_apart(graph: &Graph, request: &Request, context: &Context) -> Vec<Diagnostic> {
+    let asked = |value: &&Value| {
+        let conditions = request.conditions.iter().flat_map(Condition::tensors);
+        request.wrt.iter().copied().chain(conditions).any(|tensor| tensor == **value)
+    };
+    let warning = |&value: &Value| {
+        let name = graph.name(value);
+        Diagnostic::request(format!("`{name}` is asked for, so what follows it is not merged into its linear map"))
+            .help("rules see two operations there: other tensors' relevance is not what it is without it; name the tensor behind")
+    };
+    context.kept_apart.iter().filter(asked).map(warning).collect()
 }
 
 /// What rules are applied to, and with which.
