@@ -25,7 +25,7 @@ Residual additions in which the larger branch shall take nearly everything.
 Made up for docs/writing-a-rule.md.
 
 # Example graph
-%D.y = add %square.y, %square.y.1; %s.y = div %R.y, %S.y; %R.x = mul %square.y, %s.y
+%D.y = add %square.y, %square.y.1; %s.y = ratio %R.y, %S.y; %R.x = mul %square.y, %s.y
 ";
 
 pub(super) const RULE: RuleDef =

@@ -124,6 +124,8 @@ macro_rules! floats {
             fn div(self, other: $number) -> $number { self / other }
             #[inline(always)]
             fn ratio(self, other: $number) -> $number {
+                // What meets an infinite divisor is unknown, not nothing.
+                if other.is_infinite() && self != 0.0 { return <$number>::NAN; }
                 let quotient = self / other;
                 let overflows = !quotient.is_finite() && self.is_finite() && !<$number>::is_nan(other);
                 let denormal = other.abs() < <$number>::MIN_POSITIVE && self.is_finite();

@@ -40,6 +40,9 @@ impl Filter {
         };
         let fraction = fraction.filter(|&fraction| fraction > 0.0 && fraction <= 1.0).ok_or_else(wrong)?;
         let numerator = (fraction * PARTS as f64).round() as i64;
+        if numerator == 0 {
+            return Err(wrong());
+        }
         let common = greatest_common_divisor(numerator, PARTS);
         Ok(Filter { numerator: numerator / common, denominator: PARTS / common })
     }

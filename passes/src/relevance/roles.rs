@@ -269,9 +269,30 @@ fn is_exponential(graph: &Graph, value: Value, depth: usize) -> bool {
     }
 }
 
+/// Whether the value is a sigmoid, also scaled and shifted by constants, as `1 − σ(a) = σ(−a)` is.
 fn is_bounded_gate(graph: &Graph, value: Value) -> bool {
-    matches!(&graph.node(through_movement(graph, value).node).op, Op::Elementwise(Elementwise::Unary(unary))
-        if matches!(unary.function, Function::Sigmoid | Function::HardSigmoid))
+    let mut value = through_movement(graph, value);
+    for _ in 0..WINDOW {
+        let Op::Elementwise(op) = &graph.node(value.node).op else { return false };
+        let operands = graph.operands(value.node);
+        let next = match (op, &operands[..]) {
+            (Elementwise::Unary(unary), &[operand]) => match unary.function {
+                Function::Sigmoid | Function::HardSigmoid => return true,
+                Function::Scale | Function::Shift | Function::Neg => operand,
+                _ => return false,
+            },
+            (Elementwise::Binary(Binary::Add | Binary::Sub | Binary::Mul), &[a, b]) => {
+                match [graph.constant_source(a).is_some(), graph.constant_source(b).is_some()] {
+                    [true, false] => b,
+                    [false, true] => a,
+                    _ => return false,
+                }
+            }
+            _ => return false,
+        };
+        value = through_movement(graph, next);
+    }
+    false
 }
 
 /// The operands of a pointwise operation that are no constants; `None` for any other operation.

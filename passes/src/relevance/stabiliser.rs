@@ -97,7 +97,7 @@ impl RelevanceBuilder<'_> {
         match mode {
             StabiliserMode::Absolute => {
                 let stabilised = self.unary(Unary::with(Function::Stabilise, eps), z, "S")?;
-                let value = self.binary(Binary::Div, relevance, stabilised, hint)?;
+                let value = self.binary(Binary::Ratio, relevance, stabilised, hint)?;
                 let added = self.unary(Unary::with(Function::Stabiliser, eps), z, "eps")?;
                 let added = self.mul(added, value, "e")?;
                 Ok(Quotient { value, added: Some(added), lost: None })
@@ -118,7 +118,7 @@ impl RelevanceBuilder<'_> {
                 let size = self.unary(Unary::with(Function::Shift, eps), size, "eps")?;
                 let missing = self.positive(size, "eps")?;
                 let (stabilised, added) = self.away_from_zero(z, missing)?;
-                let value = self.binary(Binary::Div, relevance, stabilised, hint)?;
+                let value = self.binary(Binary::Ratio, relevance, stabilised, hint)?;
                 let added = self.mul(added, value, "e")?;
                 Ok(Quotient { value, added: Some(added), lost: None })
             }

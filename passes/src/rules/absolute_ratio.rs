@@ -28,7 +28,7 @@ out, `redistribute` gives its share and the stabiliser's to the active operand: 
 Otsuki et al. 2024 (ratio split); Lee & Arias 2025.
 
 # Example graph
-%D.y = add %size.y, %size.y.1; %s.y = div %R.y, %S.y; %R.x.y = mul %size.y, %s.y
+%D.y = add %size.y, %size.y.1; %s.y = ratio %R.y, %S.y; %R.x.y = mul %size.y, %s.y
 ";
 
 pub(super) const RULE: RuleDef = RuleDef {

@@ -29,7 +29,7 @@ Convolutions, where evidence against shall be shown beside evidence for.
 Bach et al. 2015, eq. 60.
 
 # Example graph
-%s.y = div %R.y, %S.y; %s.y.1 = div %R.y, %S.y.1; %t.y = conv_transpose %half.y, @w; %t.y.1 = conv_transpose %half.y.1,
+%s.y = ratio %R.y, %S.y; %s.y.1 = ratio %R.y, %S.y.1; %t.y = conv_transpose %half.y, @w; %t.y.1 = conv_transpose %half.y.1,
 %Wabs.y; %R.x.y = weigh %p.x, %t.y; %R.x.y.1 = weigh %xabs.y, %t.y.1; %R.x = add %R.x.y, %R.x.y.1
 ";
 

@@ -111,7 +111,7 @@ fn remainder(b: &mut RelevanceBuilder, site: &Site, expansion: &Expansion) -> Bu
 }
 
 /// Where the operand is masked, if something is added to it or chosen in its place.
-fn masked(b: &mut RelevanceBuilder, site: &Site) -> Built<Option<Value>> {
+pub(super) fn masked(b: &mut RelevanceBuilder, site: &Site) -> Built<Option<Value>> {
     let x = site.operands[0];
     let op = b.graph().node(x.node).op.clone();
     let operands = b.graph().operands(x.node);

@@ -29,7 +29,7 @@ Dense layers, and every linear map of a network that is to be explained close to
 Bach et al. 2015, eq. 58; Montavon et al. 2019, section 10.2; redistribution: Arras et al. 2017, eq. 2 with δ = 1.
 
 # Example graph
-%s.y = div %R.y, %S.y; %t.y = dot %s.y, @w {contract=1x1}; %R.x = weigh %p.x, %t.y
+%s.y = ratio %R.y, %S.y; %t.y = dot %s.y, @w {contract=1x1}; %R.x = weigh %p.x, %t.y
 ";
 
 pub(super) const RULE: RuleDef = RuleDef {

@@ -23,7 +23,7 @@ First layers, to spread relevance evenly over a receptive field.
 Lapuschkin et al. 2019, supplement note 6; Kohlbrenner et al. 2020.
 
 # Example graph
-%D.y = pool %const.y {kind=sum, window=[3, 3]}; %s.y = div %R.y, %S.y; %sum.y = reduce_sum %s.y {axes=[1], keep=true};
+%D.y = pool %const.y {kind=sum, window=[3, 3]}; %s.y = ratio %R.y, %S.y; %sum.y = reduce_sum %s.y {axes=[1], keep=true};
 %t.y = pool_transpose %sum.y {kind=sum, window=[3, 3]}; %R.x.y = broadcast %t.y
 ";
 

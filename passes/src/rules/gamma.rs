@@ -10,6 +10,7 @@ use crate::adjoint::elementwise::mask;
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::composite::Parameter;
 use crate::relevance::site::{Flow, LinearSite, Site};
+use crate::relevance::stabiliser::StabiliserMode;
 use crate::relevance::support::Support;
 
 const DOC: &str = "
@@ -36,7 +37,7 @@ Lower and middle layers: between ε (γ → 0) and z⁺ (γ → ∞).
 Montavon et al. 2019, section 10.2.1; any sign: Andéol et al. 2021.
 
 # Example graph
-%above.y = greater %p.y, %const.y; %D.y = add %p.y, %boost.y; %s.y = div %R.y, %S.y; %R.x = add %R.x.y, %R.x.y.1
+%above.y = greater %p.y, %const.y; %D.y = add %p.y, %boost.y; %s.y = ratio %R.y, %S.y; %R.x = add %R.x.y, %R.x.y.1
 ";
 
 const GAMMA: ParameterDef =
@@ -53,8 +54,10 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let linear = site.linear(b)?;
     let site = &shares::behind_bias(b, site, &linear)?;
     let bias = shares::bias_in(b, site, &linear)?;
-    // The proof is about the output, which holds the bias.
-    let judged = bias.is_some() || linear.bias.is_none();
+    // The proof is about the output, which holds the bias, and about elements that relevance arrives at: a stabiliser that
+    // takes all others into account sees another denominator there.
+    let by_element = site.stabiliser()?.mode != StabiliserMode::Relative;
+    let judged = by_element && (bias.is_some() || linear.bias.is_none());
     let flow = if judged && site.support == Support::Positive && b.is_nonnegative(linear.input) {
         folded(b, site, &linear, gamma)?
     } else {

@@ -1,20 +1,22 @@
 //! Identity rule for functions of one tensor.
 
-use lrpc_ir::Diagnostic;
-use lrpc_ir::ops::{Binary, Elementwise, Normalize, Op};
+use lrpc_ir::ops::{Binary, Elementwise, Op};
+use lrpc_ir::{Absorbed, Diagnostic};
 
 use super::RuleDef;
-use crate::adjoint::elementwise::prelu_slope;
+use super::attn_softmax::masked;
+use crate::adjoint::elementwise::{mask, prelu_slope};
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::site::{Carrier, Flow, Site};
 
 const DOC: &str = "
 # Formula
 R_x = R; as coefficient g_x = g ⊙ f(x)/x, whose value at 0 is f'(0) where f(0) = 0. Multiplying or dividing by a constant
-is such a function of its active operand. A softmax passes R on as well, element by element.
+is such a function of its active operand. A softmax passes R on as well, element by element, but to
+masked elements.
 
 # Conserves?
-Exactly.
+Exactly, but for what masked elements of a softmax get, which is in the ledger as the rule's own.
 
 # Use when
 Activations, and products with constants; a softmax that shall keep relevance at the score of its own share.
@@ -33,6 +35,9 @@ pub(super) const RULE: RuleDef =
     RuleDef { name: "Identity", doc: DOC, parameters: &[], classes: &["elementwise", "softmax", "log_softmax"], emit };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
+    if matches!(site.op, Op::Normalize(_)) {
+        return of_softmax(b, site);
+    }
     if site.arrival.carrier == Carrier::Relevance {
         return site.flows(b, |_, _| Ok(Flow::Relevance(site.arrival.value)));
     }
@@ -50,7 +55,7 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
             let coefficient = b.mul(g, slope, "part")?;
             site.flows(b, |_, _| Ok(Flow::Times(coefficient)))
         }
-        Op::Elementwise(_) | Op::Normalize(Normalize::Softmax { .. } | Normalize::LogSoftmax { .. }) => {
+        Op::Elementwise(_) => {
             // f(0) is not 0: only R can say what reaches x = 0.
             let relevance = site.relevance(b)?;
             site.flows(b, |_, _| Ok(Flow::Relevance(relevance)))
@@ -59,6 +64,18 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
             Err(Diagnostic::new(format!("`{}` is neither an element-wise operation nor a softmax", other.mnemonic())))
         }
     }
+}
+
+/// `R` as it is; what a masked element gets stays here, as its score is none.
+fn of_softmax(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
+    let relevance = site.relevance(b)?;
+    let Some(masked) = masked(b, site)? else {
+        return site.flows(b, |_, _| Ok(Flow::Relevance(relevance)));
+    };
+    let lost = mask(b, masked, relevance, true)?;
+    b.absorb(Absorbed::Rule, lost);
+    let passed = mask(b, masked, relevance, false)?;
+    site.flows(b, |_, _| Ok(Flow::Relevance(passed)))
 }
 
 /// `g·c` or `g/c` to an operand that a constant scales; a constant over `x` needs `R`.

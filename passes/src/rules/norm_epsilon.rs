@@ -26,7 +26,7 @@ Layer, instance, group and RMS norm.
 Ali et al. 2022 (deviation as constant); Achtibat et al. 2024, section 3.3.
 
 # Example graph
-%s.y = div %R.y, %S.y; %u.y = mul %s.y, %w.y; %R.x = weigh %p.x, %g.y
+%s.y = ratio %R.y, %S.y; %u.y = mul %s.y, %w.y; %R.x = weigh %p.x, %g.y
 ";
 
 pub(super) const RULE: RuleDef =

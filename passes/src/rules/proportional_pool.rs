@@ -26,7 +26,7 @@ Max pooling of non-negative activations, as if it were pooling by average; with 
 Otsuki et al. 2024 (max pooling treated as average pooling); docs/rule-book.md section 4.
 
 # Example graph
-%D.y = pool %p.x {kind=sum, window=[2, 2], stride=2}; %s.y = div %R.y, %S.y; %R.x = weigh %p.x, %t.y
+%D.y = pool %p.x {kind=sum, window=[2, 2], stride=2}; %s.y = ratio %R.y, %S.y; %R.x = weigh %p.x, %t.y
 ";
 
 pub(super) const RULE: RuleDef = RuleDef {

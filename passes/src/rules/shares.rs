@@ -263,7 +263,8 @@ pub(crate) fn nonnegative_values(graph: &Graph, order: &[NodeId]) -> HashSet<Val
             Op::Elementwise(Elementwise::Unary(unary)) => match unary.function {
                 Function::Relu | Function::Sigmoid | Function::HardSigmoid | Function::Exp | Function::Abs => true,
                 Function::Softplus | Function::Positive | Function::Sqrt => true,
-                Function::Clip => unary.parameters[0].0 >= 0.0,
+                // Where the lower bound is above the upper one, the upper one is all that comes out.
+                Function::Clip => unary.parameters[0].0 >= 0.0 && unary.parameters[1].0 >= 0.0,
                 _ => false,
             },
             Op::Elementwise(Elementwise::Binary(Binary::Add | Binary::Mul | Binary::Min | Binary::Max)) => all(),

@@ -28,7 +28,7 @@ with `operand` sizes count, as in `AbsRatio`.
 Anders et al. 2021 (zennit's Norm); Achtibat et al. 2024, eq. 8.
 
 # Example graph
-%s.y = div %R.y, %S.y; %R.a = weigh %p.a, %s.y; %R.b = weigh %p.b, %s.y
+%s.y = ratio %R.y, %S.y; %R.a = weigh %p.a, %s.y; %R.b = weigh %p.b, %s.y
 ";
 
 pub(super) const RULE: RuleDef = RuleDef {

@@ -30,7 +30,7 @@ Montavon et al. 2017, section 4: one root point xâ‚€ for all outputs, R_x = (x â
 eq. 15.
 
 # Example graph
-%dx.y = sub %p.x, %x0.y; %D.y = sub %z.y, %D.y.1; %s.y = div %R.y, %S.y; %t.y = dot %s.y, @w {contract=1x1};
+%dx.y = sub %p.x, %x0.y; %D.y = sub %z.y, %D.y.1; %s.y = ratio %R.y, %S.y; %t.y = dot %s.y, @w {contract=1x1};
 %R.x = weigh %dx.y, %t.y
 ";
 

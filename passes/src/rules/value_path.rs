@@ -27,7 +27,7 @@ The values of attention and of routing under CP-LRP.
 Ali et al. 2022, section 3.2 (AH rule).
 
 # Example graph
-%s.y = div %R.y, %S.y; %t.y = dot %p.a, %s.y {contract=0x0}; %R.v = weigh %p.v, %t.y
+%s.y = ratio %R.y, %S.y; %t.y = dot %p.a, %s.y {contract=0x0}; %R.v = weigh %p.v, %t.y
 ";
 
 pub(super) const RULE: RuleDef =

@@ -21,7 +21,7 @@ First layers whose input domain is unbounded.
 Montavon et al. 2017, eq. 12.
 
 # Example graph
-%W2.y = mul @w, @w; %D.y = conv %const.y, %W2.y; %s.y = div %R.y, %S.y; %R.x.y = conv_transpose %s.y, %W2.y
+%W2.y = mul @w, @w; %D.y = conv %const.y, %W2.y; %s.y = ratio %R.y, %S.y; %R.x.y = conv_transpose %s.y, %W2.y
 ";
 
 pub(super) const RULE: RuleDef =

@@ -30,7 +30,7 @@ First layers whose input lies in a box, such as pixels.
 Montavon et al. 2017, eq. 18.
 
 # Example graph
-%D.y = sub %z.y, %box.y; %s.y = div %R.y, %S.y; %part.y = weigh %distance.y, %t.y; %R.x = add %part.y, %part.y.1
+%D.y = sub %z.y, %box.y; %s.y = ratio %R.y, %S.y; %part.y = weigh %distance.y, %t.y; %R.x = add %part.y, %part.y.1
 ";
 
 const LOW: ParameterDef =
@@ -42,11 +42,7 @@ pub(super) const RULE: RuleDef =
     RuleDef { name: "ZBox", doc: DOC, parameters: &[LOW, HIGH, EPS, STABILISER], classes: &["linear"], emit };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
-    if let (Ok(low), Ok(high)) = (site.number("low"), site.number("high"))
-        && (low.is_nan() || high.is_nan() || low > high)
-    {
-        return Err(Diagnostic::request(format!("the box from {low} to {high} is empty")));
-    }
+    check_box(site)?;
     let linear = site.linear(b)?;
     let (low, high) = (Bound::of(site, "low")?, Bound::of(site, "high")?);
     let (positive, negative) = (Part::Positive.of(b, linear.weight, "W")?, Part::Negative.of(b, linear.weight, "W")?);
@@ -69,6 +65,32 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let (first, second) = (b.weigh(above, up, "part")?, b.weigh(below, down, "part")?);
     let result = b.add(first, second, "part")?;
     site.flows(b, |_, _| Ok(Flow::Relevance(result)))
+}
+
+/// # Errors
+/// Boxes that hold nothing, and such of which one end alone is given, which a sample may lie outside of as a whole.
+fn check_box(site: &Site) -> Built<()> {
+    let numbers = |name: &str| match site.parameters.get(name) {
+        Some(Parameter::Number(number)) => Some(vec![*number]),
+        Some(Parameter::Numbers(numbers)) => Some(numbers.clone()),
+        _ => None,
+    };
+    let (lows, highs) = match (numbers("low"), numbers("high")) {
+        (Some(lows), Some(highs)) => (lows, highs),
+        (None, None) => return Ok(()),
+        _ => {
+            return Err(Diagnostic::request("one end of the box is given, the other is each sample's")
+                .help("give `low` and `high`, or neither"));
+        }
+    };
+    for at in 0..lows.len().max(highs.len()) {
+        let end = |ends: &[f64]| ends.get(at).or(ends.first()).copied().unwrap_or(f64::NAN);
+        let (low, high) = (end(&lows), end(&highs));
+        if low > high || low.is_nan() || high.is_nan() {
+            return Err(Diagnostic::request(format!("the box from {low} to {high} is empty")));
+        }
+    }
+    Ok(())
 }
 
 /// One end of the box.

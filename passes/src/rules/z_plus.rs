@@ -22,7 +22,7 @@ Convolutions of image networks, where only supporting evidence shall be shown.
 Montavon et al. 2017, eq. 16; for inputs of any sign as α-β rule with α = 1, β = 0 (Bach et al. 2015, eq. 60).
 
 # Example graph
-%P.y = conv %p.x, %Wpos.y; %D.y = add %P.y, %bpos.y; %s.y = div %R.y, %S.y; %t.y = conv_transpose %s.y, %Wpos.y;
+%P.y = conv %p.x, %Wpos.y; %D.y = add %P.y, %bpos.y; %s.y = ratio %R.y, %S.y; %t.y = conv_transpose %s.y, %Wpos.y;
 %R.x = weigh %p.x, %t.y
 ";
 
