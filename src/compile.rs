@@ -125,6 +125,10 @@ pub fn composites(rules: &[String]) -> Result<Vec<Composite>, Error> {
     match rules {
         [] => Ok(Vec::new()),
         [auto] if auto == "auto" => Ok(Vec::new()),
+        _ if rules.iter().any(|rule| rule.trim().starts_with("auto(")) => {
+            let help = "name the composite that it chooses, which `lrpc inspect GRAPH` shows, with its parameters";
+            Err(Diagnostic::request("--rules auto takes no parameters").help(help).into())
+        }
         _ if rules.iter().any(|rule| rule == "auto") => {
             Err(Diagnostic::request("--rules auto stands alone").help("leave `auto` out, or the others").into())
         }
@@ -327,6 +331,8 @@ mod tests {
     fn auto_stands_alone() {
         assert!(composites(&["auto".into()]).unwrap().is_empty());
         assert!(composites(&["auto".into(), "epsilon".into()]).is_err());
+        let error = composites(&["auto(eps=1)".into()]).unwrap_err().to_string();
+        assert!(error.contains("auto takes no parameters"), "{error}");
         let error = composites(&["no/such.toml".into()]).unwrap_err();
         assert_eq!(error.status(), crate::error::Status::Usage);
     }

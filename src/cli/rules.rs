@@ -61,10 +61,7 @@ fn rule_text(rule: &RuleDef) -> String {
     text.push('\n');
     for (heading, body) in rule.sections() {
         let _ = writeln!(text, "\n{heading}");
-        match heading {
-            "Example graph" => body.lines().for_each(|line| text.push_str(&format!("  {line}\n"))),
-            _ => wrap(body, LINE - 2).iter().for_each(|line| text.push_str(&format!("  {line}\n"))),
-        }
+        wrap(body, LINE - 2).iter().for_each(|line| text.push_str(&format!("  {line}\n")));
     }
     let mut table = Table::new(&[("parameter", Align::Left), ("default", Align::Left), ("meaning", Align::Left)]);
     for parameter in rule.parameters {

@@ -41,6 +41,11 @@ fn settings(rule: &RuleDef) -> Vec<String> {
     settings
 }
 
+/// A setting in words.
+fn told(with: &str) -> &str {
+    if with.is_empty() { "its defaults" } else { with }
+}
+
 /// Checks one setting on one class; how many operations the rule served.
 fn check(rule: &RuleDef, class: &str, with: &str) -> usize {
     let mut served = 0;
@@ -51,8 +56,13 @@ fn check(rule: &RuleDef, class: &str, with: &str) -> usize {
             let Ok((double, single)) = site.try_outcomes(random, carrier, "relevance") else { continue };
             served += 1;
             for (outcome, tolerance) in [(&double, 1e-11), (&single, 1e-5)] {
-                let what =
-                    format!("{} {{ {with} }}, seed {seed}, {carrier:?}, {tolerance}\n{}", rule.name, site.forward);
+                let what = format!(
+                    "{} with {}, seed {seed}, carrier {}, tolerance {tolerance} of the line's scale\n{}",
+                    rule.name,
+                    told(with),
+                    carrier.name(),
+                    site.forward
+                );
                 for (name, values) in &outcome.results {
                     assert!(values.iter().all(|value| value.is_finite()), "{name}: {what}");
                 }
@@ -64,6 +74,7 @@ fn check(rule: &RuleDef, class: &str, with: &str) -> usize {
 }
 
 #[test]
+#[allow(clippy::print_stdout, reason = "`--nocapture` shows that a new rule was found")]
 fn every_rule_closes_on_everything_that_it_serves() {
     let (mut checked, mut failed) = (0, Vec::new());
     for rule in RULES.iter().filter(|rule| !makes_gradients(rule)) {
@@ -72,16 +83,19 @@ fn every_rule_closes_on_everything_that_it_serves() {
         for class in rule.classes {
             assert!(CLASSES.contains(class) || serves_all, "{} serves {class}: add an operation", rule.name);
         }
+        let mut served_by_rule = 0;
         for class in CLASSES.iter().filter(|class| rule.classes.contains(class)) {
             for with in settings(rule) {
                 // All that fail are told, not the first alone.
                 match catch_unwind(|| check(rule, class, &with)) {
                     Ok(0) if with.is_empty() => failed.push(format!("{} serves no operation of {class}", rule.name)),
-                    Ok(served) => checked += served,
-                    Err(_) => failed.push(format!("{} {{ {with} }} on {class}", rule.name)),
+                    Ok(served) => served_by_rule += served,
+                    Err(_) => failed.push(format!("{} with {} on class {class}", rule.name, told(&with))),
                 }
             }
         }
+        println!("{}: {served_by_rule} cases", rule.name);
+        checked += served_by_rule;
     }
     assert!(failed.is_empty() && checked > 2000, "{checked} are checked, these fail: {failed:#?}");
 }

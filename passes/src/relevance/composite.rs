@@ -111,6 +111,8 @@ pub struct Composite {
     entries: Vec<Entry>,
     /// How many of the first entries are a user's own.
     own: usize,
+    /// Parameters that a user's file declares and nothing reads.
+    unread: Vec<String>,
 }
 
 /// A rule that a composite chose, parameters filled in.
@@ -181,22 +183,29 @@ impl Composite {
     /// An unknown name or parameter, and text that is not in this form.
     pub fn named(text: &str) -> Result<Composite, Diagnostics> {
         let (name, given) = split_parameters(text)?;
-        let toml = COMPOSITES.iter().find(|(candidate, _)| *candidate == name).map(|(_, toml)| *toml);
-        let toml = toml.ok_or_else(|| {
+        let toml = shipped(name).ok_or_else(|| {
             let near = suggestion(name, COMPOSITES.iter().map(|(name, _)| *name));
             Diagnostic::new(format!("there is no composite `{name}`"))
                 .help(format!("{near}; a path ending in .toml names a file"))
         })?;
-        let composite = Composite { own: 0, ..Composite::from_toml(toml)? };
+        let composite = Composite { own: 0, unread: Vec::new(), ..Composite::from_toml_at(toml, 0)? };
         composite.with_parameters(given)
     }
 
-    /// A composite from the text of a TOML file.
+    /// A composite of a user's own from the text of a TOML file.
     ///
     /// # Errors
-    /// Text that is not TOML of this form, unknown rules, roles and bases.
+    /// Text that is not TOML of this form, unknown rules, roles and bases, and the name of a composite that comes with the
+    /// program: results and headers would not tell the two apart.
     pub fn from_toml(text: &str) -> Result<Composite, Diagnostics> {
-        Composite::from_toml_at(text, 0)
+        let composite = Composite::from_toml_at(text, 0)?;
+        if shipped(&composite.name).is_some() {
+            let name = &composite.name;
+            let message = format!("`name = \"{name}\"` is that of a composite that comes with the program");
+            let help = format!("give yours another one, such as `my-{name}`: headers and results are told apart by it");
+            return Err(Diagnostic::request(message).help(help).into());
+        }
+        Ok(composite)
     }
 
     fn from_toml_at(text: &str, depth: usize) -> Result<Composite, Diagnostics> {
@@ -212,10 +221,10 @@ impl Composite {
             None => None,
             Some(_) if depth > 8 => return Err(Diagnostic::new("composites extend each other in a circle").into()),
             Some(name) => {
-                let toml = COMPOSITES.iter().find(|(candidate, _)| candidate == name).map(|(_, toml)| *toml);
-                let toml = toml.ok_or_else(|| {
+                let toml = shipped(name).ok_or_else(|| {
                     let near = suggestion(name, COMPOSITES.iter().map(|(name, _)| *name));
-                    Diagnostic::new(format!("`extends` names no composite: `{name}`")).help(near)
+                    Diagnostic::new(format!("`extends` names no composite that comes with the program: `{name}`"))
+                        .help(near)
                 })?;
                 Some(Composite::from_toml_at(toml, depth + 1)?)
             }
@@ -233,6 +242,7 @@ impl Composite {
             Some(base) => (base.parameters, base.choices, base.entries),
             None => Default::default(),
         };
+        let inherited_names: BTreeSet<String> = parameters.keys().cloned().collect();
         choices.extend(file.choices);
         parameters.extend(file.parameters.into_iter().chain(choices.clone()));
         let own = file.rule.len();
@@ -249,10 +259,28 @@ impl Composite {
             choices,
             entries,
             own,
+            unread: Vec::new(),
         };
         composite.check()?;
         composite.filter()?;
-        Ok(composite)
+        let unread = composite.unread_parameters(&inherited_names);
+        Ok(Composite { unread, ..composite })
+    }
+
+    /// Parameters that are neither among those of the base, nor options, nor named by an entry. Sampling has parameters of
+    /// its own.
+    fn unread_parameters(&self, inherited: &BTreeSet<String>) -> Vec<String> {
+        if self.sampling.is_some() {
+            return Vec::new();
+        }
+        let reads = |entry: &Entry, name: &str| {
+            let is_it = |word: &str| word.strip_prefix('$') == Some(name);
+            let in_with = |value: &Parameter| matches!(value, Parameter::Word(word) if is_it(word));
+            is_it(&entry.r#use) || entry.with.values().any(in_with)
+        };
+        let known = |name: &str| inherited.contains(name) || self.has_option(name);
+        let is_read = |name: &str| known(name) || self.entries.iter().any(|entry| reads(entry, name));
+        self.parameters.keys().filter(|name| !is_read(name)).cloned().collect()
     }
 
     /// Every rule, word and parameter that an entry names must exist.
@@ -415,13 +443,24 @@ impl Composite {
         self.own > 0
     }
 
-    /// A warning for each entry of the user's own that chooses a rule for none of `subjects`.
+    /// A warning for each entry of the user's own that chooses a rule for none of `subjects`, and for each parameter that
+    /// the user's file declares and nothing reads.
     pub fn unmatched(&self, subjects: &[Subject]) -> Vec<Diagnostic> {
         if !self.applies_rules() {
             return Vec::new();
         }
-        unmatched::warnings(&self.name, &self.entries[..self.own], subjects)
+        let mut warnings = unmatched::warnings(&self.name, &self.entries[..self.own], subjects);
+        warnings.extend(self.unread.iter().map(|name| {
+            let message = format!("parameter `{name}` of `{}` is declared, but no entry reads it", self.name);
+            Diagnostic::request(message).help(format!("name it in an entry, as in with = {{ {name} = \"${name}\" }}"))
+        }));
+        warnings
     }
+}
+
+/// The TOML of the composite called `name` that comes with the program.
+fn shipped(name: &str) -> Option<&'static str> {
+    COMPOSITES.iter().find(|(candidate, _)| *candidate == name).map(|(_, toml)| *toml)
 }
 
 /// Parameters that a user gave, in order.
@@ -430,7 +469,7 @@ pub type Given = Vec<(String, Parameter)>;
 /// `name` or `name(key=value, …)`: the name, and the parameters.
 ///
 /// # Errors
-/// Text that is not in this form.
+/// Text that is not in this form, and a parameter that is given twice.
 pub fn split_parameters(text: &str) -> Result<(&str, Given), Diagnostic> {
     let text = text.trim();
     let Some((name, rest)) = text.split_once('(') else { return Ok((text, Vec::new())) };
@@ -439,7 +478,7 @@ pub fn split_parameters(text: &str) -> Result<(&str, Given), Diagnostic> {
             .help("write it as name(key=value, key=value)")
     };
     let inner = rest.strip_suffix(')').ok_or_else(wrong)?;
-    let mut parameters = Vec::new();
+    let mut parameters = Given::new();
     let mut depth = 0usize;
     let pieces = inner.split(|c: char| {
         depth = match c {
@@ -451,7 +490,11 @@ pub fn split_parameters(text: &str) -> Result<(&str, Given), Diagnostic> {
     });
     for piece in pieces.filter(|piece| !piece.trim().is_empty()) {
         let (key, value) = piece.split_once('=').ok_or_else(wrong)?;
-        parameters.push((key.trim().to_string(), parse_parameter(value.trim()).ok_or_else(wrong)?));
+        let key = key.trim();
+        if parameters.iter().any(|(earlier, _)| earlier == key) {
+            return Err(Diagnostic::request(format!("`{text}` gives `{key}` twice")).help("leave one of them out"));
+        }
+        parameters.push((key.to_string(), parse_parameter(value.trim()).ok_or_else(wrong)?));
     }
     Ok((name.trim(), parameters))
 }
@@ -477,8 +520,29 @@ mod tests {
     #[test]
     fn every_shipped_composite_reads_and_has_its_file_name() {
         for (name, toml) in COMPOSITES {
-            assert_eq!(Composite::from_toml(toml).unwrap().name, *name);
+            assert_eq!(Composite::from_toml_at(toml, 0).unwrap().name, *name);
+            assert!(Composite::named(name).unwrap().unmatched(&[]).is_empty(), "{name}");
+            assert_eq!(Composite::from_toml_at(toml, 0).unwrap().unread, [""; 0], "{name}");
         }
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_refused() {
+        let error = Composite::from_toml("name='gamma'\ndoc=''\nextends='epsilon'\n").unwrap_err().to_string();
+        assert!(error.contains("comes with the program") && error.contains("my-gamma"), "{error}");
+    }
+
+    #[test]
+    fn a_parameter_that_nothing_reads_is_a_warning() {
+        let warned = |parameters: &str, entries: &str| {
+            let toml = format!("name='mine'\ndoc=''\nextends='epsilon'\nparameters={{{parameters}}}\n{entries}");
+            let warnings = Composite::from_toml(&toml).unwrap().unmatched(&[]);
+            warnings.iter().map(ToString::to_string).filter(|one| one.contains("declared")).collect::<Vec<_>>()
+        };
+        assert!(warned("gamma=1", "")[0].contains("`gamma` of `mine`"));
+        assert_eq!(warned("gamma=1", "[[rule]]\nuse='Gamma'\nwith={gamma='$gamma'}"), [""; 0]);
+        assert_eq!(warned("gamma='Gamma'", "[[rule]]\nuse='$gamma'"), [""; 0]);
+        assert_eq!(warned("eps=0.1, filter=0.1", ""), [""; 0]);
     }
 
     #[test]
@@ -496,6 +560,7 @@ mod tests {
         assert!(error.contains("filter"), "{error}");
         assert!(Composite::named("epsilonn").unwrap_err().to_string().contains("did you mean `epsilon`?"));
         assert!(Composite::named("epsilon(eps=1").is_err());
+        assert!(Composite::named("gamma(gamma=1, gamma=2)").unwrap_err().to_string().contains("`gamma` twice"));
     }
 
     #[test]

@@ -22,7 +22,8 @@ negative contribution, its −β·R is lost with the stabiliser.
 Convolutions, where evidence against shall be shown beside evidence for.
 
 # Parameters
-`alpha`: α. `beta`: β = α − 1. `eps`, `stabiliser`: stabiliser of both denominators. `bias`: `include` or `exclude`.
+`alpha`: α. `beta`: β = α − 1. `eps`, `stabiliser`: stabiliser of both denominators. `bias`: `include`, `exclude` or
+`operand`.
 
 # Reference
 Bach et al. 2015, eq. 60.

@@ -30,8 +30,8 @@ the stabiliser.
 Lower and middle layers: between ε (γ → 0) and z⁺ (γ → ∞).
 
 # Parameters
-`gamma`: γ; 0 boosts nothing, as the ε rule. `eps`, `stabiliser`: stabiliser of the denominator. `bias`: `include` or
-`exclude`.
+`gamma`: γ; 0 boosts nothing, as the ε rule. `eps`, `stabiliser`: stabiliser of the denominator. `bias`: `include`,
+`exclude` or `operand`.
 
 # Reference
 Montavon et al. 2019, section 10.2.1; any sign: Andéol et al. 2021.

@@ -26,6 +26,9 @@ mod selective;
 pub(crate) mod shares;
 mod signed_ratio;
 #[cfg(test)]
+#[path = "../../../docs/writing-a-rule/size_ratio.rs"]
+mod size_ratio;
+#[cfg(test)]
 #[path = "../../../docs/writing-a-rule/square_ratio.rs"]
 mod square_ratio;
 mod stop;
@@ -134,6 +137,8 @@ pub const RULES: &[RuleDef] = &[
     selective::RULE,
     signed_ratio::RULE,
     #[cfg(test)]
+    size_ratio::RULE,
+    #[cfg(test)]
     square_ratio::RULE,
     stop::RULE,
     symmetric::RULE,
@@ -169,6 +174,13 @@ const BIAS: ParameterDef = ParameterDef {
     name: "bias",
     doc: "`include`: the bias stays in the denominator and absorbs its share; `exclude`: it is left out of it; \
           `operand`: its addition shares by absolute ratio first",
+    default: || Parameter::Word("include".into()),
+};
+
+/// What happens to a bias, where contributions have no sum that its addition could be told apart from.
+const BIAS_IN_OR_OUT: ParameterDef = ParameterDef {
+    name: "bias",
+    doc: "`include`: the bias counts in the denominator and absorbs its share; `exclude`: it is left out of it",
     default: || Parameter::Word("include".into()),
 };
 
@@ -210,6 +222,9 @@ mod tests {
 
     #[test]
     fn rules_are_listed_alphabetically_and_once() {
-        assert!(RULES.windows(2).all(|pair| pair[0].name < pair[1].name));
+        for pair in RULES.windows(2) {
+            let (first, second) = (pair[0].name, pair[1].name);
+            assert!(first < second, "RULES has {first} before {second}: names go up, and each stands there once");
+        }
     }
 }

@@ -169,6 +169,8 @@ pub(super) fn bias_in(b: &mut RelevanceBuilder, site: &Site, linear: &LinearSite
     match (site.word("bias")?, linear.bias) {
         ("include", Some(bias)) => linear.bias_like_output(b, bias).map(Some),
         ("include" | "exclude", _) => Ok(None),
+        // Rules that know this policy have gone behind the addition before they ask.
+        ("operand", _) => Err(Diagnostic::request("`bias` is `include` or `exclude` for this rule, not `operand`")),
         (other, _) => Err(Diagnostic::request(format!("`bias` is `include`, `exclude` or `operand`, not `{other}`"))),
     }
 }

@@ -1,6 +1,6 @@
 //! w² rule for linear maps.
 
-use super::{BIAS, EPS, RuleDef, STABILISER, shares};
+use super::{BIAS_IN_OR_OUT, EPS, RuleDef, STABILISER, shares};
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::site::{Flow, Site};
 
@@ -25,7 +25,7 @@ Montavon et al. 2017, eq. 12.
 ";
 
 pub(super) const RULE: RuleDef =
-    RuleDef { name: "WSquare", doc: DOC, parameters: &[EPS, STABILISER, BIAS], classes: &["linear"], emit };
+    RuleDef { name: "WSquare", doc: DOC, parameters: &[EPS, STABILISER, BIAS_IN_OR_OUT], classes: &["linear"], emit };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let linear = site.linear(b)?;

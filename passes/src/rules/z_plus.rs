@@ -16,7 +16,7 @@ Up to the bias' share Σ b⁺·s and the stabiliser's; both are in the ledger.
 Convolutions of image networks, where only supporting evidence shall be shown.
 
 # Parameters
-`eps`, `stabiliser`: stabiliser of the denominator. `bias`: `include` or `exclude`.
+`eps`, `stabiliser`: stabiliser of the denominator. `bias`: `include`, `exclude` or `operand`.
 
 # Reference
 Montavon et al. 2017, eq. 16; for inputs of any sign as α-β rule with α = 1, β = 0 (Bach et al. 2015, eq. 60).
