@@ -61,6 +61,10 @@ pub struct Report {
     pub warnings: Vec<Diagnostic>,
     /// Names of the tensors among [`Options::parts`] that are left out.
     pub left_out: Vec<String>,
+    /// For each condition, which axes of which tensors it masks.
+    pub masks: Vec<String>,
+    /// Whether the results of all composites are gradients, or other coefficients, rather than relevance.
+    pub is_gradient: bool,
 }
 
 /// The marker that `observe` gets after the rules have been applied.
@@ -77,8 +81,15 @@ pub fn compile(
 ) -> Result<Report, Diagnostics> {
     let Canonical { request, chosen, left_out, mut context } = canonical(graph, options, observe)?;
     let apart = kept_apart(graph, &request, &context);
-    let Survey { applications, mut warnings, .. } = relevance::generate(graph, &request)?;
-    warnings.extend(apart);
+    let masks = request.conditions.iter().map(|condition| condition.describe(graph)).collect::<Result<_, _>>()?;
+    let Survey { applications, warnings: found, .. } = relevance::generate(graph, &request)?;
+    // A file that is given twice has the same faults.
+    let mut warnings: Vec<Diagnostic> = Vec::new();
+    found.into_iter().chain(apart).for_each(|one| {
+        if !warnings.contains(&one) {
+            warnings.push(one);
+        }
+    });
     relevance::write_choices(graph, &applications);
     if let (Some((_, why)), [composite]) = (&chosen, &mut graph.composites[..]) {
         composite.because = Some(why.to_string());
@@ -96,6 +107,8 @@ pub fn compile(
         refusals: context.refusals,
         warnings,
         left_out,
+        masks,
+        is_gradient: request.composites.iter().all(Composite::gives_gradient),
     })
 }
 

@@ -92,6 +92,16 @@ pub struct Survey {
     subjects: Vec<Subject>,
 }
 
+impl Survey {
+    /// The application at `place` has nothing to pass on: a rule behind it sends nothing its way.
+    fn cut_off(&mut self, place: usize) {
+        if let Some(application) = self.applications.get_mut(place) {
+            application.rule = Err("nothing arrives".into());
+            application.entry = None;
+        }
+    }
+}
+
 /// An operation without a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
