@@ -105,17 +105,25 @@ fn with_sizes(diagnostic: Diagnostic, graph: &Graph, node: NodeId, dims: &Bindin
     };
     let shown = |(name, size): (&String, &i64)| format!("{name}={size}{}", axis_of(name).unwrap_or_default());
     let sizes: Vec<String> = dims.iter().map(shown).collect();
-    let most: String = most_taken(graph, node).map(|(name, most)| format!("; {name} is at most {most}")).collect();
+    let most = most_taken(graph, node).into_iter().map(|(name, most)| format!("; {name} is at most {most}"));
+    let most: String = most.collect();
     let help = format!("the sizes are {}{most}; give inputs of other sizes, or other --dim", sizes.join(", "));
     diagnostic.help(help)
 }
 
-/// The symbols of which a slice takes as many elements from an axis of known length, with that length.
-fn most_taken(graph: &Graph, node: NodeId) -> impl Iterator<Item = (&str, i64)> {
-    let is_slice = matches!(graph.node(node).op, Op::Movement(Movement::Slice { .. }));
-    let from = graph.operand(node, 0).filter(|_| is_slice).map(|from| graph.ty(from));
-    let axes = from.into_iter().flat_map(move |from| graph.ty(node.into()).shape.iter().zip(&from.shape));
-    axes.filter_map(|(taken, whole)| Some((taken.as_symbol()?, whole.known()?)))
+/// The symbols of which a slice takes as many elements from an axis of known length, with the most that are there.
+fn most_taken(graph: &Graph, node: NodeId) -> Vec<(String, i64)> {
+    let (Op::Movement(Movement::Slice { starts, steps, shape }), Some(from)) =
+        (&graph.node(node).op, graph.operand(node, 0))
+    else {
+        return Vec::new();
+    };
+    let axes = shape.iter().zip(&graph.ty(from).shape).zip(starts.iter().zip(steps));
+    let most = |((taken, whole), (start, &step)): ((&Dim, &Dim), (&Dim, &i64))| {
+        let start = start.known().filter(|_| step == 1)?;
+        Some((taken.as_symbol()?.to_string(), whole.known()?.checked_sub(start)?))
+    };
+    axes.filter_map(most).collect()
 }
 
 /// Sizes are not negative, and every tensor can be addressed.

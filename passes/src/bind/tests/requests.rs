@@ -108,11 +108,11 @@ fn sizes_without_a_meaning_are_refused() {
         &at(4),
         "%y = slice: takes 3 elements from 2 of axis 2 of f32[1, 1, 4] (at /n); the sizes are S=4 (axis 2 of input `x`); give inputs of other sizes, or other --dim",
     );
-    let table = "lrpc 1\ninput %x : f32[1, 1, S]\nweight @t : f32[48]\nforward\n  %y = slice @t {start=[0]} : f32[S] from \"/n\"\nresult \"y\" = %y\n";
+    let table = "lrpc 1\ninput %x : f32[1, 1, S]\nweight @t : f32[48]\nforward\n  %y = slice @t {start=[1]} : f32[S] from \"/n\"\nresult \"y\" = %y\n";
     check_diagnostic(
         table,
         &at(49),
-        "%y = slice: takes 49 elements from 48 of axis 0 of f32[48] (at /n); the sizes are S=49 (axis 2 of input `x`); S is at most 48; give inputs of other sizes, or other --dim",
+        "%y = slice: takes 49 elements from 1 of axis 0 of f32[48] (at /n); the sizes are S=49 (axis 2 of input `x`); S is at most 47; give inputs of other sizes, or other --dim",
     );
     check_diagnostic(
         &graph("%y = argmax %x {axis=2} : i64[1, 1]"),
