@@ -112,7 +112,7 @@ fn place_of(graph: &Graph, embedding: &Embedding) -> usize {
 }
 
 /// Composite and target of a result: what stands before `relevance/`.
-fn prefix_of(result: &str) -> String {
+pub fn prefix_of(result: &str) -> String {
     let prefix =
         if result.starts_with("relevance/") { Some("") } else { result.split_once("/relevance/").map(|p| p.0) };
     prefix.unwrap_or_default().to_string()

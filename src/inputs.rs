@@ -98,9 +98,14 @@ impl Binder<'_> {
         let is_step = |input: &Value| graph.repeats.iter().any(|repeat| repeat.step == graph.name(*input));
         let inputs: Vec<Value> = graph.inputs().into_iter().filter(|input| !is_step(input)).collect();
         let known: BTreeSet<&str> = inputs.iter().map(|input| graph.name(*input)).collect();
-        let list = || inputs.iter().map(described).collect::<Vec<_>>().join(", ");
+        let list = || {
+            let (seeds, own): (Vec<Value>, Vec<Value>) = inputs.iter().partition(|&&input| is_seed_index(graph, input));
+            let listed = |inputs: &[Value]| inputs.iter().map(described).collect::<Vec<_>>().join(", ");
+            let own = format!("its inputs are {}", listed(&own));
+            if seeds.is_empty() { own } else { format!("{own}; the graph's own indices are {}", listed(&seeds)) }
+        };
         for name in given.keys().filter(|name| !known.contains(name.as_str())) {
-            self.refuse_request(format!("the model has no input `{name}`"), format!("its inputs are {}", list()));
+            self.refuse_request(format!("the model has no input `{name}`"), list());
         }
         for input in &inputs {
             let name = graph.name(*input);
@@ -195,7 +200,10 @@ impl Binder<'_> {
 
     fn try_index(&mut self, index: &SeedIndex) -> Result<(), Diagnostic> {
         let graph = self.graph;
-        let seeds: Vec<Value> = graph.inputs().into_iter().filter(|&input| self.is_seed(input)).collect();
+        let mut seeds: Vec<Value> = graph.inputs().into_iter().filter(|&input| self.is_seed(input)).collect();
+        // `c2` before `c10`.
+        let order = |name: &str| (name.split('.').next().map(str::to_string), name.len(), name.to_string());
+        seeds.sort_by_key(|&seed| order(graph.name(seed)));
         let names = seeds.iter().map(|&seed| graph.name(seed)).collect::<Vec<_>>().join(", ");
         let help = format!("the index inputs of the graph: {}", if names.is_empty() { "none" } else { &names });
         let chosen = match (&index.name, seeds.as_slice()) {

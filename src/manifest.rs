@@ -72,7 +72,7 @@ pub fn manifest(from: &Provenance<'_>, outcome: &RunOutcome) -> Value {
     if !from.graph.conditions.is_empty()
         && let Some(entries) = value.as_object_mut()
     {
-        entries.insert("conditions".into(), json!(from.graph.conditions));
+        entries.insert("conditions".into(), json!(conditions_used(from)));
     }
     let inputs = from.graph.inputs().into_iter().filter(|&input| is_seed_index(from.graph, input));
     let only = inputs.map(|input| from.graph.name(input)).next().unwrap_or_default();
@@ -92,6 +92,33 @@ pub fn manifest(from: &Provenance<'_>, outcome: &RunOutcome) -> Value {
         entries.insert("reduce".into(), json!(reduced));
     }
     value
+}
+
+/// The conditions with the indices that were given when running in place of the compiled ones.
+pub fn conditions_used(from: &Provenance<'_>) -> Vec<String> {
+    let conditions = &from.graph.conditions;
+    let given = |input: &str| -> Option<Vec<i64>> {
+        let seeds = || from.graph.inputs().into_iter().filter(|&input| is_seed_index(from.graph, input));
+        let is_only = seeds().count() == 1 && seeds().any(|seed| from.graph.name(seed) == input);
+        let fits = |index: &&SeedIndex| index.name.as_deref().map_or(is_only, |name| name == input);
+        let by_index = from.indices.iter().rfind(fits).map(|index| index.indices.clone());
+        by_index.or_else(|| Some(from.inputs.get(input)?.to_f64().into_iter().map(|index| index as i64).collect()))
+    };
+    let used = |(number, text): (usize, &String)| {
+        let input = if conditions.len() > 1 { format!("condition.c{number}") } else { "condition".into() };
+        let masks = text.split('&').enumerate().map(|(place, mask)| {
+            let name = if place == 0 { input.clone() } else { format!("{input}.{place}") };
+            match given(&name).zip(mask.rsplit_once('=')) {
+                Some((indices, (before, _))) => {
+                    let indices: Vec<String> = indices.iter().map(i64::to_string).collect();
+                    format!("{}={}", before.trim(), indices.join(","))
+                }
+                None => mask.trim().to_string(),
+            }
+        });
+        masks.collect::<Vec<_>>().join(" & ")
+    };
+    conditions.iter().enumerate().map(used).collect()
 }
 
 /// The name of the type on the command line.

@@ -61,6 +61,10 @@ pub struct Report {
     pub warnings: Vec<Diagnostic>,
     /// Names of the tensors among [`Options::parts`] that are left out.
     pub left_out: Vec<String>,
+    /// For each condition, which axes of which tensors it masks.
+    pub masks: Vec<String>,
+    /// Whether the results of all composites are gradients, or other coefficients, rather than relevance.
+    pub is_gradient: bool,
 }
 
 /// The marker that `observe` gets after the rules have been applied.
@@ -76,7 +80,16 @@ pub fn compile(
     observe: &mut dyn FnMut(&PassDef, &Graph),
 ) -> Result<Report, Diagnostics> {
     let Canonical { request, chosen, left_out, mut context } = canonical(graph, options, observe)?;
-    let Survey { applications, warnings, .. } = relevance::generate(graph, &request)?;
+    let apart = kept_apart(graph, &request, &context);
+    let masks = request.conditions.iter().map(|condition| condition.describe(graph)).collect::<Result<_, _>>()?;
+    let Survey { applications, warnings: found, .. } = relevance::generate(graph, &request)?;
+    // A file that is given twice has the same faults.
+    let mut warnings: Vec<Diagnostic> = Vec::new();
+    found.into_iter().chain(apart).for_each(|one| {
+        if !warnings.contains(&one) {
+            warnings.push(one);
+        }
+    });
     relevance::write_choices(graph, &applications);
     if let (Some((_, why)), [composite]) = (&chosen, &mut graph.composites[..]) {
         composite.because = Some(why.to_string());
@@ -94,6 +107,8 @@ pub fn compile(
         refusals: context.refusals,
         warnings,
         left_out,
+        masks,
+        is_gradient: request.composites.iter().all(Composite::gives_gradient),
     })
 }
 
@@ -104,6 +119,20 @@ pub fn compile(
 pub fn survey(graph: &mut Graph, options: &Options) -> Result<Survey, Diagnostics> {
     let Canonical { request, .. } = canonical(graph, options, &mut |_, _| ())?;
     relevance::survey(graph, &request)
+}
+
+/// A warning for each tensor that is asked for between a linear map and what would else be merged into it.
+fn kept_apart(graph: &Graph, request: &Request, context: &Context) -> Vec<Diagnostic> {
+    let asked = |value: &&Value| {
+        let conditions = request.conditions.iter().flat_map(Condition::tensors);
+        request.wrt.iter().copied().chain(conditions).any(|tensor| tensor == **value)
+    };
+    let warning = |&value: &Value| {
+        let name = graph.name(value);
+        Diagnostic::request(format!("`{name}` is asked for, so what follows it is not merged into its linear map"))
+            .help("rules see two operations there: other tensors' relevance is not what it is without it; name the tensor behind")
+    };
+    context.kept_apart.iter().filter(asked).map(warning).collect()
 }
 
 /// What rules are applied to, and with which.

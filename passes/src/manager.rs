@@ -25,6 +25,8 @@ pub struct Context {
     pub patches: Vec<Patch>,
     /// What looked like a pattern and was refused.
     pub refusals: Vec<Refusal>,
+    /// Pinned results of linear maps that would else have been merged with what follows them.
+    pub kept_apart: Vec<Value>,
 }
 
 /// A patch that fired.
@@ -54,6 +56,14 @@ impl Context {
     pub fn patched(&mut self, pass: &'static str, graph: &Graph, value: Value) {
         let op = graph.node(value.node).op.mnemonic();
         self.patches.push(Patch { pass, value: graph.name(value).into(), op });
+    }
+
+    /// As [`Context::refused`], because the result of the linear map `map` has to stay.
+    pub fn kept_apart(&mut self, pass: &'static str, graph: &Graph, value: Value, map: Value) {
+        if self.pinned.contains(&map) && !self.kept_apart.contains(&map) {
+            self.kept_apart.push(map);
+        }
+        self.refused(pass, graph, value, "the linear map's result is used elsewhere");
     }
 
     /// Notes why `pass` has left `value`.

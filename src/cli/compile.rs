@@ -121,6 +121,9 @@ fn report(compiled: &Compiled) {
         report.composites.join(", "),
         graph.len()
     ));
+    for (condition, masks) in graph.conditions.iter().zip(&report.masks).filter(|(_, masks)| !masks.is_empty()) {
+        output::message(&format!("condition {condition}: {masks}"));
+    }
     let results: Vec<&str> = graph.results.iter().map(|result| result.name.as_str()).collect();
     output::message(&format!("results: {}", results.join(", ")));
 }
@@ -140,6 +143,7 @@ fn report_json(compiled: &Compiled) -> String {
         "nodes": graph.len(),
         "model": { "bytes": file.size(), "structure": format!("sha256:{}", file.structure_hash()) },
         "conditions": graph.conditions,
+        "masks": report.masks,
         "left_out": report.left_out,
         "results": graph.results.iter().map(|result| result.name.as_str()).collect::<Vec<_>>(),
         "applications": applications.collect::<Vec<_>>(),

@@ -62,6 +62,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
         let message = format!("--format dot draws the whole graph, and {part} asks for another view");
         return Err(Diagnostic::request(message).help(format!("leave {part} out, or choose text or json")).into());
     }
+    if arguments.bind.audit && !arguments.plan && !arguments.promises {
+        let message = "--audit changes the plan and the promises alone";
+        return Err(Diagnostic::request(message).help("give it with --plan or --promises, or to `lrpc run`").into());
+    }
     let graph = load_graph(&arguments.graph)?.graph;
     let answer = match arguments {
         Arguments { node: Some(name), .. } => one_node(&graph, name)?,

@@ -11,13 +11,14 @@ use serde_json::{Value, json};
 
 use super::flags::Format;
 use super::output;
+use crate::compile::{composite_file, composites};
 use crate::error::{Error, Status};
 use crate::render::{Align, LINE, Table, wrap};
 
 /// Show the rules and composites that come with the program
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// One rule or composite, in full
+    /// One rule or composite, in full; a file that ends in .toml is read as a composite, with what it inherits
     name: Option<String>,
     /// List composites instead of rules
     #[arg(long)]
@@ -47,8 +48,18 @@ fn one(name: &str, format: Format) -> Result<String, Error> {
     if let Some((name, toml)) = COMPOSITES.iter().find(|(candidate, _)| *candidate == name) {
         let composite = Composite::named(name)?;
         return Ok(match format {
-            Format::Text => composite_text(&composite, toml),
+            Format::Text => format!(
+                "{}\nThe file, from which a composite of your own may start:\n\n{toml}",
+                composite_text(&composite)
+            ),
             Format::Json => format!("{}\n", composite_json(&composite)),
+        });
+    }
+    if composite_file(name).is_some() {
+        let files = composites(&[name.to_string()])?;
+        return Ok(match format {
+            Format::Text => files.iter().map(composite_text).collect(),
+            Format::Json => files.iter().map(|composite| format!("{}\n", composite_json(composite))).collect(),
         });
     }
     let names = RULES.iter().map(|rule| rule.name).chain(COMPOSITES.iter().map(|(name, _)| *name));
@@ -73,7 +84,7 @@ fn rule_text(rule: &RuleDef) -> String {
     text
 }
 
-fn composite_text(composite: &Composite, toml: &str) -> String {
+fn composite_text(composite: &Composite) -> String {
     let mut text = format!("{}, carried as {}\n", composite.name, composite.carrier.name());
     let mut paragraph =
         |words: &str| wrap(words, LINE - 2).iter().for_each(|line| text.push_str(&format!("  {line}\n")));
@@ -87,7 +98,7 @@ fn composite_text(composite: &Composite, toml: &str) -> String {
     for entry in composite.entries() {
         table.row([format!("{} {}", entry.of, entry.number), entry.selects, entry.rule, entry.with]);
     }
-    let _ = write!(text, "\n{}\nThe file, from which a composite of your own may start:\n\n{toml}", table.fitted(LINE));
+    let _ = write!(text, "\n{}", table.fitted(LINE));
     text
 }
 

@@ -12,12 +12,12 @@ use super::inputs::InputFlags;
 use super::output::{self, ProgressReport};
 use super::paths::check_output;
 use super::tokens::{ReduceFlag, TokenFlags, reduce_of};
-use crate::attribution::{self, groups_json};
+use crate::attribution::{self, groups_json, prefix_of};
 use crate::data::{Format as FileFormat, TensorFile};
 use crate::error::{Error, Status};
 use crate::graph_file::{LoadedGraph, ModelWeights, load_graph, needs_weights};
 use crate::inputs::SeedIndex;
-use crate::manifest::{Provenance, manifest};
+use crate::manifest::{Provenance, conditions_used, manifest};
 use crate::onnx::{Limits, ModelFile};
 use crate::render::explanation::Group;
 use crate::session::{RunOptions, RunOutcome, Session};
@@ -148,11 +148,11 @@ fn report(
     let show = |text: &str| output::report(text, !output::is_stdout(&arguments.output));
     match arguments.format {
         Format::Text => {
-            conditions(provenance.graph);
-            totals(outcome);
+            conditions(provenance);
+            totals(provenance.graph, outcome);
             if let Some(groups) = groups {
                 let to_stdout = !output::is_stdout(&arguments.output);
-                show(&arguments.tokens.color.text(groups, to_stdout))?;
+                show(&arguments.tokens.color.text(groups, "relevance", to_stdout))?;
             }
             if let Some(audit) = &closing {
                 show(&audit.table())?;
@@ -178,27 +178,53 @@ fn report(
     }
 }
 
-/// The conditions, by the names that results have them under, on standard error.
-pub(super) fn conditions(graph: &Graph) {
-    for (number, text) in graph.conditions.iter().enumerate() {
-        let label = if graph.conditions.len() > 1 { format!(" c{number}") } else { String::new() };
+/// The conditions that were used, by the names that results have them under, on standard error.
+fn conditions(provenance: &Provenance<'_>) {
+    let conditions = conditions_used(provenance);
+    for (number, text) in conditions.iter().enumerate() {
+        let label = if conditions.len() > 1 { format!(" c{number}") } else { String::new() };
         output::message(&format!("condition{label}  {text}"));
     }
 }
 
-/// What started and what arrived, on standard error.
-pub(super) fn totals(outcome: &RunOutcome) {
+/// What started and what arrived, on standard error; where no ledger is kept, what the results sum to.
+pub(super) fn totals(graph: &Graph, outcome: &RunOutcome) {
     outcome.notes.iter().for_each(|note| output::message(&format!("note: {note}")));
-    for seed in &outcome.seeds {
+    for seed in outcome.seeds.iter().filter(|_| !graph.ledger.is_empty()) {
         let what = if seed.is_coefficient { " (coefficient)" } else { "" };
         output::message(&format!("seed     {:>14}  {}{what}", number(seed.sum), seed.name));
     }
     for (name, sum) in &outcome.arrived {
-        output::message(&format!("arrived  {:>14}  {name}", number(*sum)));
+        let word = if has_ledger(graph, name) { "arrived" } else { "sum    " };
+        output::message(&format!("{word}  {:>14}  {name}{}", number(*sum), sum_note(graph, outcome, name)));
     }
     for (name, miss) in &outcome.completeness {
-        output::message(&format!("misses   {:>14}  {name}: what arrived against f(x) − f(baseline)", number(*miss)));
+        output::message(&format!("misses   {:>14}  {name}: the sum against f(x) − f(baseline)", number(*miss)));
     }
+}
+
+/// Whether the ledger says where the relevance went that did not arrive at this result.
+fn has_ledger(graph: &Graph, result: &str) -> bool {
+    let part = prefix_of(result).replace('/', ".");
+    let mut totals = graph.ledger.iter().filter(|line| line.is_total());
+    totals.any(|line| line.site.strip_suffix("total").is_some_and(|site| site.trim_end() == part))
+}
+
+/// What is told of the sum of a result: how far it is from complete, or that its composite conserves nothing.
+pub(super) fn sum_note(graph: &Graph, outcome: &RunOutcome, result: &str) -> String {
+    if has_ledger(graph, result) {
+        return String::new();
+    }
+    let prefix = prefix_of(result);
+    let is_own = |(name, _): &(&String, &f64)| name.rsplit_once('/').map_or("", |(path, _)| path) == prefix;
+    if let Some((_, miss)) = outcome.completeness.iter().find(is_own) {
+        return format!(" (misses f(x) − f(baseline) by {})", number(*miss));
+    }
+    let composite = match graph.composites.as_slice() {
+        [only] => only.rules.split('(').next(),
+        _ => prefix.split('/').next(),
+    };
+    composite.filter(|name| !name.is_empty()).map_or(String::new(), |name| format!(" ({name} conserves nothing)"))
 }
 
 /// Six significant digits.

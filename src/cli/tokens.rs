@@ -77,12 +77,12 @@ pub(super) enum ColorFlag {
 }
 
 impl ColorFlag {
-    /// `groups` as text for standard output or standard error.
-    pub(super) fn text(self, groups: Vec<Group>, to_stdout: bool) -> String {
+    /// `groups` of `quantity` as text for standard output or standard error.
+    pub(super) fn text(self, groups: Vec<Group>, quantity: &'static str, to_stdout: bool) -> String {
         let on_terminal = if to_stdout { io::stdout().is_terminal() } else { io::stderr().is_terminal() };
         let colours = self.colours(on_terminal, |name| env::var(name).unwrap_or_default());
         let columns = env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-        let explanation = Explanation { title: String::new(), facts: Vec::new(), groups };
+        let explanation = Explanation { title: String::new(), facts: Vec::new(), quantity, groups };
         terminal_text(&explanation, colours, columns.unwrap_or(COLUMNS))
     }
 

@@ -165,7 +165,9 @@ fn check(preprocess: &Preprocess) -> Result<(), String> {
     let channels = preprocess.channels.count();
     for (name, values) in [("mean", &preprocess.mean), ("std", &preprocess.std)] {
         if values.len() != 1 && values.len() != channels {
-            return Err(format!("{} values of {name} for {channels} channels; give 1 or {channels}", values.len()));
+            let (given, one) = (values.len(), if channels == 1 { "" } else { "s" });
+            let either = if channels == 1 { "1".into() } else { format!("1 or {channels}") };
+            return Err(format!("{given} values of {name} for {channels} channel{one}; give {either}"));
         }
         if values.iter().any(|value| !value.is_finite()) {
             return Err(format!("the {name} must be finite"));

@@ -10,6 +10,8 @@ pub struct Explanation {
     pub title: String,
     /// What else is to be known: rules, totals.
     pub facts: Vec<String>,
+    /// What the numbers are: `relevance`, `gradient`.
+    pub quantity: &'static str,
     /// One for each composite, target and sample.
     pub groups: Vec<Group>,
 }
@@ -138,6 +140,7 @@ pub(super) mod tests {
         Explanation {
             title: "class 1 <good>".into(),
             facts: vec!["rules: epsilon & more".into()],
+            quantity: "relevance",
             groups: vec![
                 Group {
                     label: "epsilon".into(),

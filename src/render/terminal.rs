@@ -37,7 +37,7 @@ pub fn terminal_text(explanation: &Explanation, colours: Colours, width: usize) 
         for block in &group.blocks {
             let _ = writeln!(text, "{}  sum {}", block.label, signed(block.sum));
             match colours {
-                Colours::None => plain(&mut text, block),
+                Colours::None => plain(&mut text, block, explanation.quantity),
                 _ => coloured(&mut text, block, group.limit(), colours, width.max(1)),
             }
         }
@@ -49,8 +49,8 @@ pub fn terminal_text(explanation: &Explanation, colours: Colours, width: usize) 
     text
 }
 
-fn plain(text: &mut String, block: &Block) {
-    let mut table = Table::new(&[("relevance", Align::Right), ("", Align::Left)]);
+fn plain(text: &mut String, block: &Block, quantity: &str) {
+    let mut table = Table::new(&[(quantity, Align::Right), ("", Align::Left)]);
     match &block.content {
         Content::Tokens(tokens) => tokens.iter().for_each(|token| table.row([signed(token.value), token.text.clone()])),
         Content::Map(map) => extremes(map).into_iter().for_each(|(value, place)| table.row([signed(value), place])),

@@ -47,6 +47,8 @@ fn conditions_are_named_in_results_and_reports() {
 fn one_graph_serves_all_channels() {
     let place = Place::compiled(&["--rules", "epsilon", "--condition", "relu2_2:channel=0"]);
     place.write("x.npz", &[("input", digits(&[3; 32]))]);
+    place.run(&["--index", "condition=7", "--index", "target=3"]).good().says(&["condition  relu2_2:channel=7"]);
+    assert_eq!(place.manifest("r.npz")["conditions"], serde_json::json!(["relu2_2:channel=7"]));
     let all: Vec<String> = (0..32).map(|channel| channel.to_string()).collect();
     place.run(&["--index", &format!("condition={}", all.join(","))]).good();
     let atlas = place.read("r.npz").tensors["relevance/input"].to_f64();
@@ -150,11 +152,27 @@ fn pictures_tell_their_condition() {
 }
 
 #[test]
+fn the_axis_that_is_masked_is_told() {
+    let place = Place::new();
+    let flags = ["--condition", "relu2_2:channel=5"];
+    let answer = place.compile(&mnist(), "m.graph", &flags).good();
+    answer.says(&["condition relu2_2:channel=5: axis 1 of f32[N, 32, ", ", 32 places"]);
+    place.write("x.npz", &[("pixels", digits(&[3]))]);
+    place.run(&[]).says(&[
+        "no input `pixels`",
+        "its inputs are input : f32",
+        "the graph's own indices are ",
+        "condition : i64[N]",
+    ]);
+}
+
+#[test]
 fn what_is_not_there_is_refused_with_near_misses() {
     let place = Place::new();
     for (flags, words) in [
         (&["--condition", "relu9:channel=1"][..], &["relu9", "similar names: relu1_1"][..]),
         (&["--condition", "relu2_2:channel=32"], &["index 32 is outside of axis 1 with 32 elements"]),
+        (&["--condition", "relu2_2:token=0"], &["axis 1 counts channels", "write relu2_2:channel=0"]),
         (&["--condition", "relu*:channel=1"], &["several tensors", "relu1_1, relu1_2"]),
         (&["--condition", "fc1.weight:unit=1"], &["no floating-point tensor that the model computes"]),
         (&["--wrt", "relu2_2", "--condition", "relu1_1:channel=1"], &["does not lie between"]),

@@ -37,7 +37,7 @@ fn the_target_and_its_label_are_named() {
 #[test]
 fn preprocessing_that_is_impossible_is_told() {
     let place = Place::new();
-    explain(&place, "8", &["--mean", "0.5,0.5,0.5"]).status(2).says(&["3 values of mean for 1 channels"]);
+    explain(&place, "8", &["--mean", "0.5,0.5,0.5"]).status(2).says(&["3 values of mean for 1 channel; give 1"]);
     explain(&place, "8", &["--scale", "1e38"]).status(2).says(&["pixels infinite"]);
     explain(&place, "8", &["--std", "0"]).status(2).says(&["std must not be 0"]);
     for percentile in ["0", "101", "nan"] {

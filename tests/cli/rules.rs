@@ -120,6 +120,33 @@ fn selectors_that_match_nothing_warn_and_name_what_is_near() {
 }
 
 #[test]
+fn a_file_is_shown_with_what_it_inherits_and_warns_once() {
+    let place = Place::new();
+    let entries = "[[rule]]\nname = 'conv3_*'\nuse = 'Flat'\n";
+    let answer = compiled_with(&place, entries, &["--rules", "mine.toml"]).good();
+    assert_eq!(answer.stderr.matches("warning: ").count(), 1, "{}", answer.stderr);
+    let text = place.lrpc(&["rules", "mine.toml"]).good().text();
+    assert!(text.contains("mine 1") && text.contains("name=conv3_*") && text.contains("epsilon 1"), "{text}");
+    place.lrpc(&["rules", "nothing.toml"]).status(2).says(&["nothing.toml", "cannot be read"]);
+}
+
+#[test]
+fn operations_that_nothing_arrives_at_have_no_rule() {
+    let place = Place::new();
+    compiled_with(&place, "[[rule]]\nname = 'conv2_1'\nuse = 'Stop'\n", &[]).good();
+    let json = place.lrpc(&["inspect", "m.graph", "--rules", "--format", "json"]).good().json();
+    let choices = json["choices"].as_array().unwrap();
+    let nothing = choices.iter().find(|one| one["site"] == "conv1_1").unwrap();
+    assert_eq!(
+        (&nothing["rule"], nothing["nothing_flows"].as_str()),
+        (&serde_json::Value::Null, Some("nothing arrives"))
+    );
+    let served = choices.iter().filter(|one| !one["rule"].is_null()).count();
+    assert_eq!(served, json["ledger"].as_array().unwrap().len(), "{json}");
+    place.lrpc(&["inspect", "m.graph", "--audit"]).status(2).says(&["--audit changes the plan"]);
+}
+
+#[test]
 fn inspect_shows_which_rule_each_operation_got_and_why() {
     let place = Place::compiled(&[]);
     let text = place.lrpc(&["inspect", "m.graph", "--rules"]).good().text();

@@ -70,6 +70,20 @@ fn tokens_are_written_as_numbers_colours_and_html() {
 }
 
 #[test]
+fn gradients_are_shown_by_their_magnitudes() {
+    let (place, model) = (place(), repository("examples/sentiment/sentiment.onnx"));
+    let explained = |flags: &[&str]| {
+        let model = model.to_str().unwrap();
+        place.lrpc(&[&["explain", model, "--inputs", "x.npz", "--rules", "gradient"], flags].concat()).good()
+    };
+    let answer = explained(&[]).says(&["note: a token shows the sum of its gradient's magnitudes"]);
+    let text = answer.text();
+    assert!(text.contains("\ngradient\n") && !text.contains("relevance\n") && !text.contains("\n-1"), "{text}");
+    let signed = explained(&["--reduce", "tokens=sum"]);
+    assert!(!signed.stderr.contains("note: a token") && signed.text() != text, "{}", signed.stderr);
+}
+
+#[test]
 fn several_targets_and_composites_have_a_block_each() {
     let place = place();
     let both = ["--target", "logits[:, 0]", "--target", "logits[:, 1]", "--rules", "input-x-gradient"];

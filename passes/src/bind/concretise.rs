@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lrpc_ir::ops::{Control, Linear, Normalize, Pool, ReduceKind, Select, Source};
+use lrpc_ir::ops::{Control, Linear, Movement, Normalize, Pool, ReduceKind, Select, Source};
 use lrpc_ir::{Bindings, Diagnostic, Dim, DimError, Graph, NodeId, Op, Value};
 
 use super::rewrite::{self, Outcome, copy, rewrite};
@@ -28,8 +28,8 @@ fn concretise_nodes(graph: &Graph, order: &[NodeId], dims: &Bindings) -> Result<
             return Ok(Outcome::Value(*default));
         }
         let op = bind_op(graph, node, dims)?;
-        let new = copy(to, graph, node, op, operands).map_err(|error| with_sizes(error, dims))?;
-        check_sizes(to, new).and_then(|()| check_fit(to, new)).map_err(|error| with_sizes(error, dims))?;
+        let new = copy(to, graph, node, op, operands).map_err(|error| with_sizes(error, graph, node, dims))?;
+        check_sizes(to, new).and_then(|()| check_fit(to, new)).map_err(|error| with_sizes(error, graph, node, dims))?;
         Ok(Outcome::Node(new))
     })
     .map(|rewritten| rewritten.graph)
@@ -90,12 +90,32 @@ fn missing(graph: &Graph, dims: &Bindings) -> Diagnostic {
     Diagnostic::request(format!("no size is known for: {}", names.join(", "))).help(format!("give {}", flags.join(" ")))
 }
 
-fn with_sizes(diagnostic: Diagnostic, dims: &Bindings) -> Diagnostic {
+/// Adds to what is wrong at `node` the sizes, each with the input that has it, and how large a size may be where the node
+/// tells.
+fn with_sizes(diagnostic: Diagnostic, graph: &Graph, node: NodeId, dims: &Bindings) -> Diagnostic {
     if dims.is_empty() || diagnostic.help.is_some() {
         return diagnostic;
     }
-    let sizes: Vec<String> = dims.iter().map(|(name, size)| format!("{name}={size}")).collect();
-    diagnostic.help(format!("the sizes are {}; give others with --dim", sizes.join(", ")))
+    let inputs = graph.inputs();
+    let axis_of = |name: &str| {
+        inputs.iter().find_map(|&input| {
+            let axis = graph.ty(input).shape.iter().position(|dim| dim.as_symbol() == Some(name))?;
+            Some(format!(" (axis {axis} of input `{}`)", graph.name(input)))
+        })
+    };
+    let shown = |(name, size): (&String, &i64)| format!("{name}={size}{}", axis_of(name).unwrap_or_default());
+    let sizes: Vec<String> = dims.iter().map(shown).collect();
+    let most: String = most_taken(graph, node).map(|(name, most)| format!("; {name} is at most {most}")).collect();
+    let help = format!("the sizes are {}{most}; give inputs of other sizes, or other --dim", sizes.join(", "));
+    diagnostic.help(help)
+}
+
+/// The symbols of which a slice takes as many elements from an axis of known length, with that length.
+fn most_taken(graph: &Graph, node: NodeId) -> impl Iterator<Item = (&str, i64)> {
+    let is_slice = matches!(graph.node(node).op, Op::Movement(Movement::Slice { .. }));
+    let from = graph.operand(node, 0).filter(|_| is_slice).map(|from| graph.ty(from));
+    let axes = from.into_iter().flat_map(move |from| graph.ty(node.into()).shape.iter().zip(&from.shape));
+    axes.filter_map(|(taken, whole)| Some((taken.as_symbol()?, whole.known()?)))
 }
 
 /// Sizes are not negative, and every tensor can be addressed.

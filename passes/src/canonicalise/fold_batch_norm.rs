@@ -65,7 +65,7 @@ fn fold_into_previous(
         return Ok(false);
     }
     if !context.is_private(graph, x) {
-        context.refused(PASS.name, graph, node.into(), "the linear map's result is used elsewhere");
+        context.kept_apart(PASS.name, graph, node.into(), x);
         return Ok(false);
     }
     let weight = match &op {

@@ -16,7 +16,7 @@ fn merge_bias(graph: &mut Graph, context: &mut Context) -> Result<(), Diagnostic
     for node in graph.order() {
         let Some((linear, constant)) = linear_plus_constant(graph, node) else { continue };
         if !context.is_private(graph, linear) {
-            context.refused(PASS.name, graph, node.into(), "the linear map's result is used elsewhere");
+            context.kept_apart(PASS.name, graph, node.into(), linear);
             continue;
         }
         let Some(bias) = as_bias(graph, node, linear, constant)? else {

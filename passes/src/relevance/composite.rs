@@ -382,6 +382,12 @@ impl Composite {
         self.sampling.is_none_or(Sampling::applies_rules)
     }
 
+    /// Whether its results are gradients, or other coefficients, which nothing conserves and whose sum over hidden units
+    /// means nothing. What is summed along a path is multiplied with the way, and is relevance.
+    pub fn gives_gradient(&self) -> bool {
+        self.result == Quantity::Coefficient && self.sampling.is_none_or(|sampling| sampling == Sampling::Noise)
+    }
+
     /// The composite as the graph's header states it: its name, all its parameters, and the choices that are not at their
     /// default.
     pub fn signature(&self) -> String {

@@ -4,11 +4,11 @@
 //! A condition's structure (tensors and axes, how many indices) is fixed when compiling. The indices are `i64` inputs of
 //! the graph whose defaults are what the condition says, so that one graph serves every channel.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use lrpc_ir::graph::{Graph, Origin, Region, Value};
 use lrpc_ir::ops::source::{Literal, LiteralValues};
-use lrpc_ir::ops::{Binary, Elementwise, Movement, Op, Reduce, ReduceKind, Select, Source};
+use lrpc_ir::ops::{Binary, Elementwise, Linear, Movement, Op, Pool, Reduce, ReduceKind, Select, Source};
 use lrpc_ir::{DType, Diagnostic, Dim, TensorType};
 
 /// The most indices that one mask lets pass.
@@ -28,10 +28,14 @@ pub(super) struct Mask {
     tensor: Value,
     axis: MaskAxis,
     ranges: Vec<Range>,
+    /// The indices as they were written.
+    indices: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum MaskAxis {
+    Channel,
+    Token,
     At(usize),
     Last,
 }
@@ -76,7 +80,7 @@ impl Condition {
                 message: format!("--condition '{text}': {}", finding.message),
                 ..finding
             })?;
-            masks.push(Mask { tensor, axis, ranges });
+            masks.push(Mask { tensor, axis, ranges, indices: indices.trim().to_string() });
         }
         Ok(Condition { text, masks })
     }
@@ -126,6 +130,46 @@ impl Condition {
         Ok(masks)
     }
 
+    /// What each mask is about, as `axis 1 of f32[N, 32, 14, 14], 32 places`.
+    ///
+    /// # Errors
+    /// Axes that the tensors do not have, or of which a word does not say which one is meant.
+    pub fn describe(&self, graph: &Graph) -> Result<String, Diagnostic> {
+        let one = |mask: &Mask| {
+            let ty = graph.ty(mask.tensor);
+            let (axis, size) = self.axis_of(mask, graph)?;
+            Ok(format!("axis {axis} of {ty}, {size} places"))
+        };
+        Ok(self.masks.iter().map(one).collect::<Result<Vec<_>, Diagnostic>>()?.join("; "))
+    }
+
+    /// The axis that a mask restricts, and its size.
+    fn axis_of(&self, mask: &Mask, graph: &Graph) -> Result<(usize, Dim), Diagnostic> {
+        let (ty, name) = (graph.ty(mask.tensor), graph.name(mask.tensor));
+        let Mask { indices, .. } = mask;
+        let axis = match (mask.axis, ty.rank()) {
+            (MaskAxis::At(axis), _) => axis,
+            (MaskAxis::Last, rank) => rank.saturating_sub(1),
+            (MaskAxis::Channel, 3) if !is_from_windows(graph, mask.tensor) => {
+                let why = format!("`{name}` : {ty} has no axis of channels for certain: axis 1 may count tokens");
+                return Err(self.error(why).help(format!(
+                    "write {name}:unit={indices} for the last axis, or {name}:axis1={indices} for axis 1"
+                )));
+            }
+            (MaskAxis::Token, rank) if rank > 3 || is_from_windows(graph, mask.tensor) => {
+                let why = format!("`{name}` : {ty} has no axis of tokens: axis 1 counts channels");
+                return Err(self.error(why).help(format!(
+                    "write {name}:channel={indices} for axis 1, or another axis by its number, as {name}:axis2={indices}"
+                )));
+            }
+            (MaskAxis::Channel | MaskAxis::Token, _) => 1,
+        };
+        match ty.shape.get(axis) {
+            Some(size) => Ok((axis, size.clone())),
+            None => Err(self.error(format!("`{name}` : {ty} has no axis {axis}"))),
+        }
+    }
+
     /// A finding about the condition.
     pub(super) fn error(&self, why: impl std::fmt::Display) -> Diagnostic {
         Diagnostic::request(format!("--condition '{}': {why}", self.text))
@@ -134,10 +178,33 @@ impl Condition {
 
 fn mask_axis(name: &str) -> Option<MaskAxis> {
     match name {
-        "channel" | "token" => Some(MaskAxis::At(1)),
+        "channel" => Some(MaskAxis::Channel),
+        "token" => Some(MaskAxis::Token),
         "unit" => Some(MaskAxis::Last),
         _ => name.strip_prefix("axis")?.parse().ok().map(MaskAxis::At),
     }
+}
+
+/// Whether `value` is made by convolutions, pooling or interpolation, which have channels along axis 1, with nothing but
+/// elementwise operations behind them.
+fn is_from_windows(graph: &Graph, value: Value) -> bool {
+    let shape = &graph.ty(value).shape;
+    let (mut open, mut seen, mut found) = (vec![value], HashSet::new(), false);
+    while let Some(value) = open.pop() {
+        // Biases and scales have other shapes, or are brought to this one.
+        if graph.ty(value).shape != *shape || !seen.insert(value) {
+            continue;
+        }
+        match graph.node(value.node).op {
+            Op::Elementwise(_) => open.extend((0..).map_while(|place| graph.operand(value.node, place))),
+            Op::Linear(Linear::Conv(_) | Linear::ConvTranspose(_)) | Op::Pool(Pool::Window(..) | Pool::Resize(_)) => {
+                found = true;
+            }
+            Op::Movement(Movement::Broadcast { .. }) => {}
+            _ => return false,
+        }
+    }
+    found
 }
 
 /// `12`, `-1`, `0-9`.
@@ -172,14 +239,7 @@ impl Maker<'_> {
 
     fn mask(&mut self, mask: &Mask, input_name: &str) -> Result<Value, Diagnostic> {
         let ty = self.graph.ty(mask.tensor).clone();
-        let axis = match mask.axis {
-            MaskAxis::At(axis) => axis,
-            MaskAxis::Last => ty.rank().saturating_sub(1),
-        };
-        let Some(depth) = ty.shape.get(axis).cloned() else {
-            let name = self.graph.name(mask.tensor);
-            return Err(self.condition.error(format!("`{name}` : {ty} has no axis {axis}")));
-        };
+        let (axis, depth) = self.condition.axis_of(mask, self.graph)?;
         // The first axis counts the samples of a batch, each of which may have indices of its own.
         let rows: Vec<Dim> = if axis == 0 { Vec::new() } else { ty.shape.iter().take(1).cloned().collect() };
         let count: i64 = mask.ranges.iter().map(|range| range.count).sum();
@@ -278,6 +338,7 @@ mod tests {
             ("x:channel=0-2", "i64[N, 3]"),
             ("x:channel = 1, -1", "i64[N, 2]"),
             ("s:token=-1 & x:axis3=0", "i64[N] i64[N]"),
+            ("s:token=1", "i64[N]"),
             ("s:unit=7", "i64[N]"),
             ("s:axis0=1", "i64[]"),
             ("s:axis0=0-1", "i64[2]"),
@@ -293,6 +354,10 @@ mod tests {
             ("x", "names no axis"),
             ("x:channel", "names no axis"),
             ("x:color=1", "no axis `color`"),
+            ("s:channel=5", "`s` : f32[N, S, 8] has no axis of channels for certain"),
+            ("s:channel=5", "s:unit=5 for the last axis, or s:axis1=5"),
+            ("x:token=0", "`x` : f32[N, 4, 6, 6] has no axis of tokens: axis 1 counts channels"),
+            ("x:token=0", "x:channel=0"),
             ("x:axis4=1", "`x` : f32[N, 4, 6, 6] has no axis 4"),
             ("x:channel=a", "no list of indices"),
             ("x:channel=3-1", "no list of indices"),
@@ -305,6 +370,29 @@ mod tests {
             let error = read(condition).unwrap_err();
             assert!(error.contains(words) && error.contains(&format!("--condition '{condition}'")), "{error}");
         }
+    }
+
+    #[test]
+    fn channels_of_one_dimensional_convolutions_are_known() {
+        let graph = text::parse(
+            "lrpc 1\ninput %x : f32[N, 2, 9]\nweight @w : f32[4, 2, 1]\nweight @v : f32[4, 9]\nforward\n  \
+             %y = conv %x, @w : f32[N, 4, 9]\n  %r = relu %y : f32[N, 4, 9]\n  \
+             %z = add %r, %y : f32[N, 4, 9]\nresult \"output/z\" = %z\n",
+        )
+        .unwrap();
+        let mut find = |name: &str| graph.find(name).ok_or_else(|| Diagnostic::request(format!("no {name}")));
+        let mut described = |text: &str| Condition::parse(text, &mut find).unwrap().describe(&graph);
+        for name in ["y", "r", "z"] {
+            let channel = described(&format!("{name}:channel=1")).unwrap();
+            assert_eq!(channel, "axis 1 of f32[N, 4, 9], 4 places");
+            let refused = described(&format!("{name}:token=1")).unwrap_err().to_string();
+            assert!(refused.contains("axis 1 counts channels"), "{refused}");
+        }
+        assert!(described("x:channel=0").is_err());
+        assert_eq!(
+            described("x:token=0 & y:unit=1").unwrap(),
+            "axis 1 of f32[N, 2, 9], 2 places; axis 2 of f32[N, 4, 9], 9 places"
+        );
     }
 
     const NETWORK: &str = r#"

@@ -92,6 +92,16 @@ pub struct Survey {
     subjects: Vec<Subject>,
 }
 
+impl Survey {
+    /// The application at `place` has nothing to pass on: a rule behind it sends nothing its way.
+    fn cut_off(&mut self, place: usize) {
+        if let Some(application) = self.applications.get_mut(place) {
+            application.rule = Err("nothing arrives".into());
+            application.entry = None;
+        }
+    }
+}
+
 /// An operation without a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
@@ -133,8 +143,25 @@ pub fn survey(graph: &Graph, request: &Request) -> Result<Survey, Diagnostics> {
             subjects.extend(found.subjects);
         }
         survey.warnings.extend(composite.unmatched(&subjects));
+        survey.warnings.extend(without_first_layer(composite, &survey.applications));
     }
     Ok(survey)
+}
+
+/// A warning where a composite that comes with the program has a rule for the first layer, and none is one.
+fn without_first_layer(composite: &Composite, applications: &[Application]) -> Option<Diagnostic> {
+    let entries = composite.entries();
+    let first = entries.iter().find(|entry| entry.selects.contains("role=first"))?;
+    let of_first = |one: &&Application| one.composite == composite.name;
+    let mut texts = applications.iter().filter(of_first).filter_map(|one| one.entry.as_ref());
+    if composite.has_own_entries() || texts.any(|entry| entry.text.contains("role=first")) {
+        return None;
+    }
+    let message = format!("`{}` has the rule {} for the first layer, and it is not used", composite.name, first.rule);
+    Some(Diagnostic::request(message).help(
+        "no linear map reads what is explained: something is computed in between; select the map by its name in a \
+         composite of your own (docs/composites.md)",
+    ))
 }
 
 /// Generates the relevance region of `graph`, its results and its ledger, and says which rules it applied.
@@ -194,6 +221,9 @@ pub fn generate(graph: &mut Graph, request: &Request) -> Result<Survey, Diagnost
             subjects.extend(served.subjects);
         }
         survey.warnings.extend(composite.unmatched(&subjects));
+        if composite.applies_rules() {
+            survey.warnings.extend(without_first_layer(composite, &survey.applications));
+        }
         let carrier = carrier.name().to_string();
         graph.composites.push(CompositeUse { rules: composite.signature(), carrier, because: None });
     }

@@ -89,12 +89,21 @@ impl Target {
         let mut ranks = None;
         let mut negative = false;
         loop {
+            if reader.rest.is_empty() && !terms.is_empty() {
+                return Err(wrong("nothing follows the last `+` or `-`".into()));
+            }
             let (term, several) = reader.term(negative).map_err(wrong)?;
             terms.push(term);
             ranks = ranks.or(several);
             negative = match reader.rest.chars().next() {
                 None => break,
                 Some(sign @ ('+' | '-')) => sign == '-',
+                Some(':') => {
+                    let word = reader.rest.split(['(', '+', '-', '[']).next().unwrap_or_default();
+                    let alike = if word.starts_with(":top") { ", did you mean `:top-k(5)`?" } else { "" };
+                    let known = "there are `:argmax`, `:top-k(K)` and `:given`";
+                    return Err(wrong(format!("there is no `{}`{alike} {known}", word.trim())));
+                }
                 Some(_) => return Err(wrong(format!("`{}` is too much", reader.rest))),
             };
             reader.skip(1);
@@ -240,7 +249,9 @@ mod tests {
             ("y[0", "`]` is missing"),
             ("y[a]", "must hold integers"),
             ("y y", "is too much"),
-            ("y+", "no output is called so"),
+            ("y+", "nothing follows the last `+`"),
+            ("y:topk(5)", "there is no `:topk`, did you mean `:top-k(5)`?"),
+            ("y:max", "there is no `:max`"),
             ("y:top-k(0)", "from 1 to 100"),
             ("y:top-k", "needs a number"),
             ("y:top-k(2)-u", "in no contrast"),

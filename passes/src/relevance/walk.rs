@@ -43,6 +43,8 @@ pub(super) struct Step {
     held: Option<usize>,
     addend: Option<Value>,
     choice: Choice,
+    /// Its place among the applications that are told.
+    told: usize,
 }
 
 /// Chains of products of one kind whose factors share relevance evenly, however the chain is bracketed.
@@ -82,7 +84,7 @@ impl Walk<'_> {
         seed: &seed::Seed,
     ) -> Result<Survey, Diagnostics> {
         let explained: Vec<Value> = seed.starts.iter().map(|start| start.output).collect();
-        let (steps, survey) = self.choose(graph, &explained)?;
+        let (steps, mut survey) = self.choose(graph, &explained)?;
         if !survey.missing.is_empty() {
             return Err(Diagnostics(survey.missing.into_iter().map(|missing| missing.finding).collect()));
         }
@@ -105,7 +107,10 @@ impl Walk<'_> {
         for step in steps.into_iter().rev() {
             let parts = arrivals.get(&step.output).map_or(0, Vec::len);
             let support = supports.of_sum(step.output, parts);
-            let Some(arrival) = self.arrive(&mut b, step.output, &mut arrivals, &mut relevance)? else { continue };
+            let Some(arrival) = self.arrive(&mut b, step.output, &mut arrivals, &mut relevance)? else {
+                survey.cut_off(step.told);
+                continue;
+            };
             passed.insert(step.output);
             self.apply(&mut b, step, (arrival, support), &mut arrivals, &mut supports).map_err(Diagnostics::from)?;
         }
@@ -185,9 +190,10 @@ impl Walk<'_> {
                     .help("export it as one Softmax"),
                 Ok(Some(choice)) => {
                     record(Ok(choice.rule.name.to_string()), Some(choice.entry.clone()));
+                    let told = survey.applications.len().saturating_sub(1);
                     let factors = chains.visit(graph, node, &choice, &operands);
                     let (output, addend) = (node.into(), None);
-                    let step = Step { node, output, active: operands, class, factors, held, addend, choice };
+                    let step = Step { node, output, active: operands, class, factors, held, addend, choice, told };
                     if !self.becomes_bias(graph, &dependent, &step, &mut steps) {
                         steps.push(step);
                     }

@@ -104,7 +104,7 @@ pub(super) fn run(arguments: &Arguments, path: &Path) -> Result<Status, Error> {
     let (_, outcome) = execute(&compiled, &inputs, false, arguments)?;
     let result = format!("relevance/{}", input.name);
     let relevance = relevance_of(&outcome, &input, reduce_of(&arguments.reduce)?.channels)?;
-    let story = Story::of(&compiled, &outcome, [result.as_str()].into_iter(), &labels, &arguments.compile.target);
+    let story = Story::of(&compiled, &outcome, &[result.as_str()], &labels, &arguments.compile.target);
     let options = HeatmapOptions {
         scale: flags.percentile.map_or(Scale::Maximum, Scale::Percentile),
         layout: input.layout,
@@ -123,7 +123,7 @@ pub(super) fn run(arguments: &Arguments, path: &Path) -> Result<Status, Error> {
         output::report(&format!("{value}\n"), !to_stdout)?;
         return Ok(Status::Good);
     }
-    story.tell(&outcome);
+    story.tell(&compiled.graph, &outcome);
     if !to_stdout {
         output::message(&format!("wrote {}", output.display()));
     }

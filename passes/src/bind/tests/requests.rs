@@ -91,32 +91,38 @@ fn sizes_without_a_meaning_are_refused() {
     check_diagnostic(
         &pool,
         &at(2),
-        "nothing is left along spatial axis 0: the input is smaller than the window (at /n); the sizes are S=2; give others with --dim",
+        "nothing is left along spatial axis 0: the input is smaller than the window (at /n); the sizes are S=2 (axis 2 of input `x`); give inputs of other sizes, or other --dim",
     );
     check_diagnostic(
         &pool,
         &at(1),
-        "axis 2 of f32[1, 1, -1] would have a negative length (at /n); the sizes are S=1; give others with --dim",
+        "axis 2 of f32[1, 1, -1] would have a negative length (at /n); the sizes are S=1 (axis 2 of input `x`); give inputs of other sizes, or other --dim",
     );
     check_diagnostic(
         &pool,
         &at(-3),
-        "axis 2 of f32[1, 1, -3] would have a negative length (at x); the sizes are S=-3; give others with --dim",
+        "axis 2 of f32[1, 1, -3] would have a negative length (at x); the sizes are S=-3 (axis 2 of input `x`); give inputs of other sizes, or other --dim",
     );
     check_diagnostic(
         &graph("%y = slice %x {start=[0, 0, 2]} : f32[1, 1, 3]"),
         &at(4),
-        "%y = slice: takes 3 elements from 2 of axis 2 of f32[1, 1, 4] (at /n); the sizes are S=4; give others with --dim",
+        "%y = slice: takes 3 elements from 2 of axis 2 of f32[1, 1, 4] (at /n); the sizes are S=4 (axis 2 of input `x`); give inputs of other sizes, or other --dim",
+    );
+    let table = "lrpc 1\ninput %x : f32[1, 1, S]\nweight @t : f32[48]\nforward\n  %y = slice @t {start=[0]} : f32[S] from \"/n\"\nresult \"y\" = %y\n";
+    check_diagnostic(
+        table,
+        &at(49),
+        "%y = slice: takes 49 elements from 48 of axis 0 of f32[48] (at /n); the sizes are S=49 (axis 2 of input `x`); S is at most 48; give inputs of other sizes, or other --dim",
     );
     check_diagnostic(
         &graph("%y = argmax %x {axis=2} : i64[1, 1]"),
         &at(0),
-        "axis 2 of f32[1, 1, 0] has no element to choose (at /n); the sizes are S=0; give others with --dim",
+        "axis 2 of f32[1, 1, 0] has no element to choose (at /n); the sizes are S=0 (axis 2 of input `x`); give inputs of other sizes, or other --dim",
     );
     check_diagnostic(
         &graph("%y = relu %x : f32[1, 1, S]"),
         &at(i64::MAX / 4),
-        "f32[1, 1, 2305843009213693951] has more elements than can be addressed (at x); the sizes are S=2305843009213693951; give others with --dim",
+        "f32[1, 1, 2305843009213693951] has more elements than can be addressed (at x); the sizes are S=2305843009213693951 (axis 2 of input `x`); give inputs of other sizes, or other --dim",
     );
 }
 
