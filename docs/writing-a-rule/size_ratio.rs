@@ -24,7 +24,7 @@ No share shall have another sign than what it is a share of.
 Made up for docs/writing-a-rule.md.
 
 # Example graph
-%D.y = conv %xabs.y, %Wabs.y; %D.y.1 = add %D.y, %b.y.3; %s.y = div %R.y, %S.y; %R.x = weigh %xabs.y, %t.y
+%D.y = conv %xabs.y, %Wabs.y; %D.y.1 = add %D.y, %b.y.3; %s.y = ratio %R.y, %S.y; %R.x = weigh %xabs.y, %t.y
 ";
 
 const BETA: ParameterDef =
