@@ -173,6 +173,16 @@ impl Site {
         self.flows(b, |_, slot| Ok(if slot == silent { Flow::None } else { flow }))
     }
 
+    /// As [`Site::flows_beside`], also for a contraction, whose other factor shares with its stabiliser.
+    pub fn flows_past(&self, b: &mut RelevanceBuilder, held: usize) -> Built<Vec<Flow>> {
+        if !matches!(self.op, Op::Linear(_)) {
+            return self.flows_beside(b, held);
+        }
+        let s = self.signal(b, self.stabiliser()?)?;
+        let back = adjoint::vjp(b, self, 1 - held, s)?;
+        self.flows(b, |_, slot| Ok(if slot == held { Flow::None } else { Flow::Times(back) }))
+    }
+
     /// A number among the rule's parameters.
     pub fn number(&self, name: &str) -> Built<f64> {
         match self.parameters.get(name) {

@@ -1,10 +1,8 @@
 //! Products with a parameter that is computed from the signal.
 
 use lrpc_ir::Diagnostic;
-use lrpc_ir::ops::Op;
 
 use super::{EPS, RuleDef, STABILISER};
-use crate::adjoint;
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::site::{Flow, Site};
 
@@ -37,12 +35,7 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
         return Err(Diagnostic::new("neither factor is computed from the signal of the other")
             .help("use Half for products of two signals"));
     };
-    if !matches!(site.op, Op::Linear(_)) {
-        return site.flows_beside(b, held);
-    }
-    let s = site.signal(b, site.stabiliser()?)?;
-    let back = adjoint::vjp(b, site, 1 - held, s)?;
-    site.flows(b, |_, slot| Ok(if slot == held { Flow::None } else { Flow::Times(back) }))
+    site.flows_past(b, held)
 }
 
 #[cfg(test)]

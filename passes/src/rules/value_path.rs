@@ -1,10 +1,8 @@
 //! Attention weights as constants.
 
 use lrpc_ir::Diagnostic;
-use lrpc_ir::ops::Op;
 
 use super::{EPS, RuleDef, STABILISER};
-use crate::adjoint;
 use crate::attention::shares_slot;
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::site::{Flow, Site};
@@ -37,12 +35,7 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let Some(weights) = shares_slot(b.graph(), site.node) else {
         return Err(Diagnostic::new("no operand comes from a softmax").help("use Half for products of two signals"));
     };
-    if !matches!(site.op, Op::Linear(_)) {
-        return site.flows_beside(b, weights);
-    }
-    let s = site.signal(b, site.stabiliser()?)?;
-    let back = adjoint::vjp(b, site, 1 - weights, s)?;
-    site.flows(b, |_, slot| Ok(if slot == weights { Flow::None } else { Flow::Times(back) }))
+    site.flows_past(b, weights)
 }
 
 #[cfg(test)]
