@@ -127,10 +127,10 @@ impl ModelFile {
     /// one that we cannot read.
     pub fn weight(&self, name: &str) -> Option<TensorRef<'_>> {
         let Location { path, site } = self.weights.get(name)?;
-        let inside = |graph: &'_ GraphProto, (node, attribute): &(usize, usize)| -> Option<&'_ GraphProto> {
-            graph.node.get(*node)?.attribute.get(*attribute)?.g.as_deref()
-        };
-        let graph = path.iter().try_fold(&self.graph, inside)?;
+        let mut graph = &self.graph;
+        for (node, attribute) in path {
+            graph = graph.node.get(*node)?.attribute.get(*attribute)?.g.as_deref()?;
+        }
         match *site {
             Site::Initializer(index) => self.tensor(graph.initializer.get(index)?),
             Site::Constant(index) => self.constant(graph.node.get(index)?),

@@ -29,8 +29,7 @@ pub(super) struct Nested {
 }
 
 /// Sees a nested plan after each run of it.
-pub(super) type Watch<'a> =
-    &'a mut dyn FnMut(&Plan, &mut [Compiled], &mut Running<'_, '_>) -> Result<(), RunError>;
+pub(super) type Watch<'a> = &'a mut dyn FnMut(&Plan, &mut [Compiled], &mut Running<'_, '_>) -> Result<(), RunError>;
 
 /// What the steps of a plan need.
 pub(super) fn compile(plan: &Plan, memory: &Memory<'_>, steps: &[Step]) -> Result<Vec<Compiled>, RunError> {
@@ -85,11 +84,7 @@ pub(super) fn run(
     watch: Watch<'_>,
 ) -> Result<(), RunError> {
     let broken = |what: &str| RunError::from(RunErrorKind::plan(format!("a loop {what}")));
-    let operand = |operand: &Operand<'_>| match operand {
-        Operand::Separate(View { bytes, .. }) => Some(*bytes),
-        Operand::InPlace(_) => None,
-    };
-    let operands = operands.iter().map(operand).collect::<Option<Vec<&[u8]>>>();
+    let operands = operands.iter().map(bytes).collect::<Option<Vec<&[u8]>>>();
     let operands = operands.ok_or_else(|| broken("overwrites its operands"))?;
     let workspace = step.call.workspace().ok_or_else(|| broken("without working memory"))?;
     let (memory, results) = outputs.split_last_mut().ok_or_else(|| broken("without results"))?;
@@ -99,23 +94,31 @@ pub(super) fn run(
     let (mut parts, _) = carve(memory.bytes, &workspace.parts()).ok_or_else(|| broken("with broken memory"))?;
     let copies = parts.split_off(1);
     let arena = parts.pop().ok_or_else(|| broken("without an arena"))?;
-    let runs = |body| Runs { body, nested, arena, blame, watch };
+    let body = step.call.body().ok_or_else(|| broken("without a nested plan"))?;
+    let runs = Runs { body, nested, arena, blame, watch };
     match &step.call {
-        KernelCall::Loop { trips, reverse, carried, scanned, body } => {
+        KernelCall::Loop { trips, reverse, carried, scanned, .. } => {
             let split = results.split_at_mut_checked(*carried);
             let (last, stacks) = split.ok_or_else(|| broken("with too few results"))?;
             let mut halves = [last.iter_mut().map(|result| &mut *result.bytes).collect(), copies];
             let stacks: Vec<&mut [u8]> = stacks.iter_mut().map(|stack| &mut *stack.bytes).collect();
-            runs(body).walk([*trips, *scanned], *reverse, &operands, &mut halves, stacks)
+            runs.walk([*trips, *scanned], *reverse, &operands, &mut halves, stacks)
         }
-        KernelCall::While { carried, body } => {
+        KernelCall::While { carried, .. } => {
             let (mut first, [count]) = (copies, results) else { return Err(broken("with more than a count")) };
             let second = first.split_off((*carried).min(first.len()));
-            let found = runs(body).count(&operands, &mut [first, second])?;
+            let found = runs.count(&operands, &mut [first, second])?;
             count.values::<i64>()?.fill(found);
             Ok(())
         }
         _ => Err(broken("without a nested plan")),
+    }
+}
+
+fn bytes<'a>(operand: &Operand<'a>) -> Option<&'a [u8]> {
+    match operand {
+        Operand::Separate(View { bytes, .. }) => Some(bytes),
+        Operand::InPlace(_) => None,
     }
 }
 

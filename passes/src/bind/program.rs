@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use lrpc_ir::graph::{Origin, Region};
 use lrpc_ir::ops::{Control, Literal, Movement, Source, WeightPlace};
 use lrpc_ir::plan::{KernelCall, Precision};
-use lrpc_ir::{Absorbed, Bindings, DType, Diagnostic, Graph, NodeId, Op, Value};
+use lrpc_ir::{Absorbed, Bindings, DType, Diagnostic, DiagnosticKind, Graph, NodeId, Op, Value};
 
 use super::Strategy;
 use super::fuse::{self, Groups};
@@ -263,10 +263,24 @@ impl Lowering<'_> {
             op => KernelCall::Op(op.clone()),
         };
         let inputs = self.tensors(graph.operands(node))?;
-        let outputs = self.tensors((0..content.types().len() as u32).map(|port| Value { node, port }))?;
+        let mut outputs = self.tensors((0..content.types().len() as u32).map(|port| Value { node, port }))?;
+        if call.body().is_some() {
+            outputs.push(self.workspace(&call, node)?);
+        }
         let (region, rank) = (content.region, (place, Beside::Call));
         self.program.items.push(Item { call, inputs, outputs, label, region, rank, after: Vec::new() });
         Ok(())
+    }
+
+    /// The working memory of a loop.
+    fn workspace(&mut self, call: &KernelCall, node: NodeId) -> Result<TensorId, Diagnostic> {
+        let workspace = call.workspace().ok_or_else(|| {
+            Diagnostic::new("the loop needs more memory than can be addressed").at(rewrite::label(self.graph, node))
+        })?;
+        let name = format!("{}.workspace", self.graph.name(node.into()));
+        let (dtype, shape, kind) = (DType::U8, vec![workspace.bytes], Kind::Computed);
+        self.program.tensors.push(Tensor { name, declared: dtype, dtype, shape, kind });
+        Ok(self.program.tensors.len() - 1)
     }
 
     /// One kernel call for a group.
@@ -339,9 +353,19 @@ fn fused_body(graph: &Graph, members: &[NodeId]) -> Result<(Graph, Vec<Value>), 
 
 /// The call of a nested graph: plans with arenas of their own.
 fn nested(control: &Control, dims: &Bindings, precision: Precision) -> Result<KernelCall, Diagnostic> {
-    let plan = |body: &Graph| super::plan_concrete(body, Strategy::Store, dims, precision).map(Box::new);
+    let plan = |body: &Graph| {
+        let delivered = super::keep::deliver(body)?.graph;
+        super::plan_concrete(&delivered, Strategy::Store, dims, precision).map(Box::new)
+    };
+    let internal = |what: &str| Diagnostic::new(format!("internal error: {what}")).of_kind(DiagnosticKind::Bug);
     Ok(match control {
-        Control::Loop { body, .. } => KernelCall::Loop(plan(body)?),
-        Control::Cond { then_branch, else_branch } => KernelCall::Cond(plan(then_branch)?, plan(else_branch)?),
+        Control::Loop { trips, reverse, carried, scanned, body } => {
+            let trips = trips.known().and_then(|trips| usize::try_from(trips).ok());
+            let trips = trips.ok_or_else(|| internal("the number of positions is not bound"))?;
+            let (reverse, carried, scanned) = (*reverse, *carried, *scanned);
+            KernelCall::Loop { trips, reverse, carried, scanned, body: plan(body)? }
+        }
+        Control::While { carried, body } => KernelCall::While { carried: *carried, body: plan(body)? },
+        Control::Cond { .. } => return Err(internal("no branch is taken")),
     })
 }

@@ -1,7 +1,7 @@
 //! Choice between graphs.
 
-use lrpc_ir::ops::Elementwise;
 use lrpc_ir::Value;
+use lrpc_ir::ops::Elementwise;
 
 use super::finding::{Lowered, invalid, unsupported};
 use super::known::Known;

@@ -168,7 +168,8 @@ fn one_by_one<'m>(site: &mut Site<'_, 'm>, spec: &Loop<'m>, limit: i64) -> Lower
         }
     }
     for (place, slot) in carried.into_iter().enumerate() {
-        let slot = if let Slot::Tensor(_) = slot { Slot::Value(site.input(place.saturating_add(2))?, None) } else { slot };
+        let slot =
+            if let Slot::Tensor(_) = slot { Slot::Value(site.input(place.saturating_add(2))?, None) } else { slot };
         site.output_slot(place, slot)?;
     }
     for (place, rows) in rows.iter().enumerate() {

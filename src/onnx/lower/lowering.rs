@@ -114,7 +114,8 @@ impl<'m> Lowering<'m> {
             return Ok(*inner);
         }
         let Some((graph, scope)) = self.outer.last() else { return invalid("it captures values outside of a body") };
-        let (op, ty, name) = (graph.node(value.node).op.clone(), graph.ty(value).clone(), graph.name(value).to_string());
+        let (op, ty, name) =
+            (graph.node(value.node).op.clone(), graph.ty(value).clone(), graph.name(value).to_string());
         let stored = scope.stored.get(&value).cloned();
         let inner = if matches!(op, Op::Source(Source::Constant(_) | Source::Size(_))) {
             self.add(op, &[], &name, &Origin::default())?

@@ -151,7 +151,9 @@ impl Network {
     /// What a run gives: past the end of a sequence its state stays, and its hidden state counts as zero.
     fn masked(&self, site: &mut Site, given: &Given, new: Vec<Value>, wanted: bool) -> Lowered<Made> {
         let hidden = new.first().copied().filter(|_| wanted);
-        let Some(lengths) = self.lengths else { return Ok(Made { carried: new, stacked: hidden.into_iter().collect() }) };
+        let Some(lengths) = self.lengths else {
+            return Ok(Made { carried: new, stacked: hidden.into_iter().collect() });
+        };
         let lengths = site.lowering.capture(lengths)?;
         let inside = site.elementwise(Elementwise::Compare(Compare::Less), &[given.position, lengths])?;
         let choose = |(new, old): (&Value, &Value)| site.elementwise(Elementwise::Where, &[inside, *new, *old]);

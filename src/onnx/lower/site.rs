@@ -246,10 +246,7 @@ impl<'s, 'm> Site<'s, 'm> {
     }
 
     /// What `build` makes in a nested graph: the graph, what `build` gives, and the captured values.
-    pub(super) fn nested<T>(
-        &mut self,
-        build: impl FnOnce(&mut Self) -> Lowered<T>,
-    ) -> Lowered<(Graph, T, Vec<Value>)> {
+    pub(super) fn nested<T>(&mut self, build: impl FnOnce(&mut Self) -> Lowered<T>) -> Lowered<(Graph, T, Vec<Value>)> {
         let built = std::mem::take(&mut self.built);
         self.lowering.enter();
         let made = build(self);
