@@ -199,7 +199,7 @@ impl<'m> Import<'m> {
 /// Lowers one node, into the value slots of its outputs.
 fn lower_node<'m>(lowering: &mut Lowering<'m>, node: &'m NodeProto, used: &HashSet<&str>) -> Lowered {
     let domain = canonical_domain(node.domain());
-    let Some(opset) = lowering.file.opset(domain) else {
+    let Some(opset) = lowering.file.opset_of(node) else {
         return invalid("the model does not import the operator's domain");
     };
     let def = table::find(domain, node.op_type(), opset)?;
