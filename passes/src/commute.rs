@@ -109,7 +109,7 @@ pub fn row_of(
         Op::Normalize(Normalize::GroupNorm { .. }) if row.axis == 0 => first_at(0),
         // Windows slide over the axes from the third on.
         Op::Pool(Pool::Window(..) | Pool::Resize(_)) if row.axis < 2 => first_at(row.axis),
-        Op::Scan(Scan::CumulativeSum { axis, .. }) => passes_beside(*axis),
+        Op::Scan(scan) => passes_beside(scan.axis()),
         Op::Source(Source::Constant(literal)) if literal.len() == 1 => {
             let ty = literal.ty.with_shape(row.cut(&literal.ty.shape)?);
             Some((Op::Source(Source::Constant(Literal { ty, values: literal.values.clone() })), Vec::new()))

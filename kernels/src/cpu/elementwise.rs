@@ -73,6 +73,10 @@ pub(super) fn evaluate(op: &Elementwise, inputs: &[View<'_>], output: &mut ViewM
             let [x] = operands(inputs)?;
             cast(x, output)
         }
+        Elementwise::Narrow(dtype) => {
+            let [x] = operands(inputs)?;
+            for_real!(x.dtype, "narrow", T => narrow::<T>(*dtype, x.values()?, output.values()?))
+        }
     }
 }
 
@@ -80,6 +84,10 @@ fn run_unary(unary: &Unary, x: &View<'_>, output: &mut ViewMut<'_>) -> Result<()
     match (unary.function, x.dtype) {
         (Function::Not, DType::Bool) => {
             map(x.values::<u8>()?, output.values::<u8>()?, |x| u8::from(x == 0));
+            Ok(())
+        }
+        (Function::Not, _) => {
+            map(x.bytes, output.bytes, |byte| !byte);
             Ok(())
         }
         (Function::IsNan, dtype) if !dtype.is_float() => {
@@ -106,6 +114,8 @@ trait Arithmetic: Plain {
     fn pow(self, other: Self) -> Self;
     fn modulo(self, other: Self) -> Self;
     fn remainder(self, other: Self) -> Self;
+    fn shift_left(self, places: Self) -> Self;
+    fn shift_right(self, places: Self) -> Self;
     fn is_nan(self) -> bool;
     fn to_f64(self) -> f64;
     fn from_f64(value: f64) -> Self;
@@ -140,6 +150,9 @@ macro_rules! floats {
             }
             #[inline(always)]
             fn remainder(self, other: $number) -> $number { self % other }
+            // Type inference lets no floating-point number be shifted.
+            fn shift_left(self, _: $number) -> $number { self }
+            fn shift_right(self, _: $number) -> $number { self }
             #[inline(always)]
             fn is_nan(self) -> bool { Real::is_nan(self) }
             #[inline(always)]
@@ -177,6 +190,14 @@ macro_rules! integers {
             #[inline(always)]
             fn remainder(self, other: $number) -> $number {
                 if other == 0 { 0 } else { self.wrapping_rem(other) }
+            }
+            #[inline(always)]
+            fn shift_left(self, places: $number) -> $number {
+                u32::try_from(places).ok().and_then(|places| self.checked_shl(places)).unwrap_or(0)
+            }
+            #[inline(always)]
+            fn shift_right(self, places: $number) -> $number {
+                u32::try_from(places).ok().and_then(|places| self.checked_shr(places)).unwrap_or(0)
             }
             #[inline(always)]
             fn is_nan(self) -> bool { false }
@@ -224,7 +245,15 @@ fn zip<T: Copy, U>(a: &[T], b: &[T], y: &mut [U], f: impl Fn(T, T) -> U) {
 
 fn run_binary(binary: Binary, a: &View<'_>, b: &View<'_>, output: &mut ViewMut<'_>) -> Result<(), RunErrorKind> {
     if matches!(binary, Binary::And | Binary::Or | Binary::Xor) {
-        ensure(output.dtype == DType::Bool, "truth values as operands")?;
+        if output.dtype != DType::Bool {
+            ensure(output.dtype.is_integer(), "truth values or integers as operands")?;
+            match binary {
+                Binary::And => zip(a.bytes, b.bytes, output.bytes, |a, b| a & b),
+                Binary::Or => zip(a.bytes, b.bytes, output.bytes, |a, b| a | b),
+                _ => zip(a.bytes, b.bytes, output.bytes, |a, b| a ^ b),
+            }
+            return Ok(());
+        }
         let (a, b, y): (&[u8], &[u8], &mut [u8]) = (a.values()?, b.values()?, output.values()?);
         match binary {
             Binary::And => zip(a, b, y, |a, b| u8::from(a != 0 && b != 0)),
@@ -256,7 +285,9 @@ fn arithmetic<T: Arithmetic>(binary: Binary, a: &[T], b: &[T], y: &mut [T]) {
         Binary::Fmod => zip(a, b, y, T::remainder),
         Binary::Prelu => zip(a, b, y, |a, b| if a < zero { b.mul(a) } else { a }),
         Binary::PreluSlope => zip(a, b, y, |a, b| if a < zero { b } else { one }),
-        // Truth values have been served before.
+        Binary::ShiftLeft => zip(a, b, y, T::shift_left),
+        Binary::ShiftRight => zip(a, b, y, T::shift_right),
+        // Truth values and bits have been served before.
         Binary::And | Binary::Or | Binary::Xor => {}
     }
 }
@@ -295,6 +326,17 @@ pub(super) fn cast(x: &View<'_>, output: &mut ViewMut<'_>) -> Result<(), RunErro
             map(x.values::<T>()?, output.values::<U>()?, |x| x as U);
             Ok(())
         }))?,
+    }
+    Ok(())
+}
+
+/// Every number rounded to the nearest of the type `dtype`, ties to even.
+fn narrow<T: Real>(dtype: DType, x: &[T], y: &mut [T]) -> Result<(), RunErrorKind> {
+    match dtype {
+        DType::F16 => map(x, y, |x| T::of(half::f16::from_f64(x.wide()).to_f64())),
+        DType::Bf16 => map(x, y, |x| T::of(half::bf16::from_f64(x.wide()).to_f64())),
+        DType::F32 => map(x, y, |x| T::of(f64::from(x.wide() as f32))),
+        _ => y.copy_from_slice(x),
     }
     Ok(())
 }

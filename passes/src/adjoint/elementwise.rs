@@ -31,6 +31,7 @@ pub(super) fn vjp(
             mask(b, condition, cotangent, slot == 1)
         }
         Elementwise::Cast(_) => movement::adjoint(b, site, slot, cotangent),
+        Elementwise::Narrow(_) => Ok(cotangent),
         Elementwise::Derivative(_) | Elementwise::Secant(_) | Elementwise::Compare(_) => {
             Err(Diagnostic::new(format!("`{}` has no derivative", op.mnemonic())))
         }

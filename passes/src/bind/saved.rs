@@ -78,7 +78,7 @@ fn elementwise_row(elementwise: &Elementwise) -> Saved {
             Binary::And | Binary::Or | Binary::Xor => Saved::Nothing,
         },
         Elementwise::Where => Saved::Operand(0),
-        Elementwise::Compare(_) | Elementwise::Cast(_) => Saved::Nothing,
+        Elementwise::Compare(_) | Elementwise::Cast(_) | Elementwise::Narrow(_) => Saved::Nothing,
     }
 }
 
