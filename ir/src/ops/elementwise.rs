@@ -1,6 +1,6 @@
 //! Element-wise operations: functions of one tensor, their derivatives, arithmetic of two, comparison, selection, cast.
 
-use super::{Class, arity, expect_numbers, expect_shape};
+use super::{Class, arity, expect_floats, expect_numbers, expect_shape};
 use crate::attribute::{AttributeReader, Attributes};
 use crate::types::{DType, Float, TensorType};
 
@@ -22,6 +22,12 @@ pub enum Elementwise {
     Where,
     /// The same numbers in another element type.
     Cast(DType),
+    /// The integers that stand for numbers: `round(x / scale) + zero`, ties to even, saturated. Operands are `x`, the
+    /// scale of its type, and the integer that stands for 0, whose type the result has.
+    Quantize,
+    /// The numbers that integers stand for: `(q − zero)·scale`. Operands are `q`, the scale, whose type the result has,
+    /// and the integer that stands for 0.
+    Dequantize,
 }
 
 /// A function of one number with up to two parameters.
@@ -114,13 +120,15 @@ pub enum Function {
     Not,
     /// Whether `x` is not a number; the result is `bool`.
     IsNan,
+    /// `x`, held constant: neither relevance nor a gradient passes.
+    StopGradient,
 }
 
 /// A function's name in the text format and its parameters with their defaults.
 type FunctionDef = (Function, &'static str, &'static [(&'static str, Option<f64>)]);
 
 /// Every function; the one place that names them.
-const FUNCTIONS: [FunctionDef; 39] = [
+const FUNCTIONS: [FunctionDef; 40] = [
     (Function::Relu, "relu", &[]),
     (Function::LeakyRelu, "leaky_relu", &[("alpha", None)]),
     (Function::Elu, "elu", &[("alpha", Some(1.0))]),
@@ -160,6 +168,7 @@ const FUNCTIONS: [FunctionDef; 39] = [
     (Function::Stabiliser, "stabiliser", &[("eps", None)]),
     (Function::Not, "not", &[]),
     (Function::IsNan, "is_nan", &[]),
+    (Function::StopGradient, "stop_gradient", &[]),
 ];
 
 impl Function {
@@ -336,7 +345,7 @@ impl Elementwise {
     pub(super) fn mnemonics() -> impl Iterator<Item = &'static str> {
         let binaries = BINARIES.iter().map(|(_, name)| *name);
         let compares = COMPARES.iter().map(|(_, name)| *name);
-        let others = ["derivative", "secant", "where", "cast"];
+        let others = ["derivative", "secant", "where", "cast", "quantize", "dequantize"];
         Function::all().map(Function::name).chain(binaries).chain(compares).chain(others)
     }
 
@@ -354,6 +363,8 @@ impl Elementwise {
             }
             Elementwise::Where => "where",
             Elementwise::Cast(_) => "cast",
+            Elementwise::Quantize => "quantize",
+            Elementwise::Dequantize => "dequantize",
         }
     }
 
@@ -364,7 +375,12 @@ impl Elementwise {
                 attributes.word("of", unary.function.name());
                 unary.write(attributes);
             }
-            Elementwise::Binary(_) | Elementwise::Compare(_) | Elementwise::Where | Elementwise::Cast(_) => {}
+            Elementwise::Binary(_)
+            | Elementwise::Compare(_)
+            | Elementwise::Where
+            | Elementwise::Cast(_)
+            | Elementwise::Quantize
+            | Elementwise::Dequantize => {}
         }
     }
 
@@ -391,6 +407,8 @@ impl Elementwise {
             "secant" => Some(Elementwise::Secant(of(reader)?)),
             "where" => Some(Elementwise::Where),
             "cast" => Some(Elementwise::Cast(result.dtype)),
+            "quantize" => Some(Elementwise::Quantize),
+            "dequantize" => Some(Elementwise::Dequantize),
             _ => None,
         })
     }
@@ -435,6 +453,20 @@ impl Elementwise {
                 let [x] = arity(operands)?;
                 Ok(x.with_dtype(*dtype))
             }
+            Elementwise::Quantize => {
+                let [x, scale, zero] = arity(operands)?;
+                expect_floats(x)?;
+                same_type(x, scale)?;
+                expect_integers(zero)?;
+                expect_shape("the zero point", &zero.shape, &x.shape).map(|()| zero.clone())
+            }
+            Elementwise::Dequantize => {
+                let [q, scale, zero] = arity(operands)?;
+                expect_integers(q)?;
+                same_type(q, zero)?;
+                expect_floats(scale)?;
+                expect_shape("the scale", &scale.shape, &q.shape).map(|()| scale.clone())
+            }
         }
     }
 
@@ -442,6 +474,7 @@ impl Elementwise {
         let both = active.iter().filter(|&&operand| operand).count() > 1;
         match self {
             Elementwise::Unary(unary) if unary.function.is_step() => Class::Opaque("a step function has no slope"),
+            Elementwise::Unary(Unary { function: Function::StopGradient, .. }) => Class::Opaque("it is held constant"),
             Elementwise::Unary(_) => Class::Elementwise,
             Elementwise::Derivative(_) | Elementwise::Secant(_) => Class::Opaque("belongs to the relevance region"),
             Elementwise::Binary(Binary::Add | Binary::Sub) => Class::Additive,
@@ -456,8 +489,13 @@ impl Elementwise {
             Elementwise::Compare(_) => Class::Opaque("a comparison is a step"),
             Elementwise::Where => Class::Select,
             Elementwise::Cast(_) => Class::Movement,
+            Elementwise::Quantize | Elementwise::Dequantize => Class::Elementwise,
         }
     }
+}
+
+fn expect_integers(x: &TensorType) -> Result<(), String> {
+    if x.dtype.is_integer() { Ok(()) } else { Err(format!("takes integers, not {}", x.dtype)) }
 }
 
 fn same_type(a: &TensorType, b: &TensorType) -> Result<(), String> {

@@ -79,6 +79,7 @@ fn elementwise_row(elementwise: &Elementwise) -> Saved {
         },
         Elementwise::Where => Saved::Operand(0),
         Elementwise::Compare(_) | Elementwise::Cast(_) => Saved::Nothing,
+        Elementwise::Quantize | Elementwise::Dequantize => Saved::Nothing,
     }
 }
 
@@ -91,7 +92,7 @@ fn function_row(function: Function) -> Saved {
         F::Gelu | F::GeluTanh | F::Softplus | F::Softsign | F::Erf | F::Log | F::Pow => Saved::Operands,
         F::Abs | F::Sin | F::Cos | F::Clip | F::Positive | F::Negative => Saved::Operands,
         F::Neg | F::Scale | F::Shift | F::Stabilise => Saved::Nothing,
-        F::Sign | F::Floor | F::Ceil | F::Round | F::Stabiliser | F::Not | F::IsNan => Saved::Nothing,
+        F::Sign | F::Floor | F::Ceil | F::Round | F::Stabiliser | F::Not | F::IsNan | F::StopGradient => Saved::Nothing,
     }
 }
 
