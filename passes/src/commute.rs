@@ -1,6 +1,6 @@
 //! Which part of each operand one row of a result needs: the table by which slices pass operations on their way up.
 
-use lrpc_ir::ops::{Linear, Literal, Movement, Normalize, Op, Pool, Reduce, Scan, Select, Source};
+use lrpc_ir::ops::{Linear, Literal, Movement, Normalize, Op, Pool, Reduce, Select, Source};
 use lrpc_ir::types::product;
 use lrpc_ir::{Dim, DimError, TensorType};
 

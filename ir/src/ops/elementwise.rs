@@ -25,6 +25,12 @@ pub enum Elementwise {
     /// The nearest numbers that the named narrower floating-point type holds, in the element type of the operand. Binding
     /// writes it where a program rounds to a type that is stored widened.
     Narrow(DType),
+    /// The integers that stand for numbers: `round(x / scale) + zero`, ties to even, saturated. Operands are `x`, the
+    /// scale of its type, and the integer that stands for 0, whose type the result has.
+    Quantize,
+    /// The numbers that integers stand for: `(q − zero)·scale`. Operands are `q`, the scale, whose type the result has,
+    /// and the integer that stands for 0.
+    Dequantize,
 }
 
 /// A function of one number with up to two parameters.
@@ -137,13 +143,15 @@ pub enum Function {
     Not,
     /// Whether `x` is not a number; the result is `bool`.
     IsNan,
+    /// `x`, held constant: neither relevance nor a gradient passes.
+    StopGradient,
 }
 
 /// A function's name in the text format and its parameters with their defaults.
 type FunctionDef = (Function, &'static str, &'static [(&'static str, Option<f64>)]);
 
 /// Every function; the one place that names them.
-const FUNCTIONS: [FunctionDef; 49] = [
+const FUNCTIONS: [FunctionDef; 50] = [
     (Function::Relu, "relu", &[]),
     (Function::LeakyRelu, "leaky_relu", &[("alpha", None)]),
     (Function::Elu, "elu", &[("alpha", Some(1.0))]),
@@ -193,6 +201,7 @@ const FUNCTIONS: [FunctionDef; 49] = [
     (Function::Stabiliser, "stabiliser", &[("eps", None)]),
     (Function::Not, "not", &[]),
     (Function::IsNan, "is_nan", &[]),
+    (Function::StopGradient, "stop_gradient", &[]),
 ];
 
 impl Function {
@@ -379,7 +388,7 @@ impl Elementwise {
     pub(super) fn mnemonics() -> impl Iterator<Item = &'static str> {
         let binaries = BINARIES.iter().map(|(_, name)| *name);
         let compares = COMPARES.iter().map(|(_, name)| *name);
-        let others = ["derivative", "secant", "where", "cast", "narrow"];
+        let others = ["derivative", "secant", "where", "cast", "narrow", "quantize", "dequantize"];
         Function::all().map(Function::name).chain(binaries).chain(compares).chain(others)
     }
 
@@ -398,6 +407,8 @@ impl Elementwise {
             Elementwise::Where => "where",
             Elementwise::Cast(_) => "cast",
             Elementwise::Narrow(_) => "narrow",
+            Elementwise::Quantize => "quantize",
+            Elementwise::Dequantize => "dequantize",
         }
     }
 
@@ -409,7 +420,12 @@ impl Elementwise {
                 unary.write(attributes);
             }
             Elementwise::Narrow(dtype) => attributes.word("to", dtype.name()),
-            Elementwise::Binary(_) | Elementwise::Compare(_) | Elementwise::Where | Elementwise::Cast(_) => {}
+            Elementwise::Binary(_)
+            | Elementwise::Compare(_)
+            | Elementwise::Where
+            | Elementwise::Cast(_)
+            | Elementwise::Quantize
+            | Elementwise::Dequantize => {}
         }
     }
 
@@ -441,6 +457,8 @@ impl Elementwise {
                 let dtype = DType::from_name(&name).ok_or_else(|| format!("unknown element type `{name}`"))?;
                 Some(Elementwise::Narrow(dtype))
             }
+            "quantize" => Some(Elementwise::Quantize),
+            "dequantize" => Some(Elementwise::Dequantize),
             _ => None,
         })
     }
@@ -495,6 +513,20 @@ impl Elementwise {
                 expect_floats(x)?;
                 if dtype.is_float() { Ok(x.clone()) } else { Err(format!("rounds to {dtype}")) }
             }
+            Elementwise::Quantize => {
+                let [x, scale, zero] = arity(operands)?;
+                expect_floats(x)?;
+                same_type(x, scale)?;
+                expect_integers(zero)?;
+                expect_shape("the zero point", &zero.shape, &x.shape).map(|()| zero.clone())
+            }
+            Elementwise::Dequantize => {
+                let [q, scale, zero] = arity(operands)?;
+                expect_integers(q)?;
+                same_type(q, zero)?;
+                expect_floats(scale)?;
+                expect_shape("the scale", &scale.shape, &q.shape).map(|()| scale.clone())
+            }
         }
     }
 
@@ -502,6 +534,7 @@ impl Elementwise {
         let both = active.iter().filter(|&&operand| operand).count() > 1;
         match self {
             Elementwise::Unary(unary) if unary.function.is_step() => Class::Opaque("a step function has no slope"),
+            Elementwise::Unary(Unary { function: Function::StopGradient, .. }) => Class::Opaque("it is held constant"),
             Elementwise::Unary(_) => Class::Elementwise,
             Elementwise::Derivative(_) | Elementwise::Secant(_) => Class::Opaque("belongs to the relevance region"),
             Elementwise::Binary(Binary::Add | Binary::Sub) => Class::Additive,
@@ -517,8 +550,13 @@ impl Elementwise {
             Elementwise::Compare(_) => Class::Opaque("a comparison is a step"),
             Elementwise::Where => Class::Select,
             Elementwise::Cast(_) | Elementwise::Narrow(_) => Class::Movement,
+            Elementwise::Quantize | Elementwise::Dequantize => Class::Elementwise,
         }
     }
+}
+
+fn expect_integers(x: &TensorType) -> Result<(), String> {
+    if x.dtype.is_integer() { Ok(()) } else { Err(format!("takes integers, not {}", x.dtype)) }
 }
 
 fn same_type(a: &TensorType, b: &TensorType) -> Result<(), String> {

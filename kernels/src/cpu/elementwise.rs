@@ -77,7 +77,40 @@ pub(super) fn evaluate(op: &Elementwise, inputs: &[View<'_>], output: &mut ViewM
             let [x] = operands(inputs)?;
             for_real!(x.dtype, "narrow", T => narrow::<T>(*dtype, x.values()?, output.values()?))
         }
+        Elementwise::Quantize => {
+            let [x, scale, zero] = operands(inputs)?;
+            quantize(x, scale, zero, output)
+        }
+        Elementwise::Dequantize => {
+            let [q, scale, zero] = operands(inputs)?;
+            dequantize(q, scale, zero, output)
+        }
     }
+}
+
+/// `round(x / scale) + zero`, ties to even, saturated; the quotient is rounded to the type of `x`, the sum to none.
+fn quantize(x: &View<'_>, scale: &View<'_>, zero: &View<'_>, output: &mut ViewMut<'_>) -> Result<(), RunErrorKind> {
+    ensure(x.dtype == scale.dtype && zero.dtype == output.dtype, "operands of quantize of their types")?;
+    for_real!(x.dtype, "quantize", T => for_number!(output.dtype, "quantize", U => {
+        let operands = x.values::<T>()?.iter().zip(scale.values::<T>()?).zip(zero.values::<U>()?);
+        for (y, ((x, scale), zero)) in output.values::<U>()?.iter_mut().zip(operands) {
+            let steps = (*x / *scale).round_ties_even();
+            *y = Arithmetic::from_f64(Real::wide(steps) + Arithmetic::to_f64(*zero));
+        }
+        Ok(())
+    }))
+}
+
+/// `(q − zero)·scale`; the difference is exact up to 53 bits and rounded to the type of the scale.
+fn dequantize(q: &View<'_>, scale: &View<'_>, zero: &View<'_>, output: &mut ViewMut<'_>) -> Result<(), RunErrorKind> {
+    ensure(q.dtype == zero.dtype && scale.dtype == output.dtype, "operands of dequantize of their types")?;
+    for_real!(output.dtype, "dequantize", T => for_number!(q.dtype, "dequantize", U => {
+        let operands = q.values::<U>()?.iter().zip(scale.values::<T>()?).zip(zero.values::<U>()?);
+        for (y, ((q, scale), zero)) in output.values::<T>()?.iter_mut().zip(operands) {
+            *y = <T as Real>::of(Arithmetic::to_f64(*q) - Arithmetic::to_f64(*zero)) * *scale;
+        }
+        Ok(())
+    }))
 }
 
 fn run_unary(unary: &Unary, x: &View<'_>, output: &mut ViewMut<'_>) -> Result<(), RunErrorKind> {
@@ -223,7 +256,7 @@ fn integers(dtype: DType, unary: &Unary, x: &View<'_>, output: &mut ViewMut<'_>)
             Function::Abs => map(x, y, |x| if x < zero { Arithmetic::sub(zero, x) } else { x }),
             Function::Relu | Function::Positive => map(x, y, |x| if x < zero { zero } else { x }),
             Function::Negative => map(x, y, |x| if x > zero { zero } else { x }),
-            Function::Floor | Function::Ceil | Function::Round => y.copy_from_slice(x),
+            Function::Floor | Function::Ceil | Function::Round | Function::StopGradient => y.copy_from_slice(x),
             _ => {
                 for (y, x) in y.iter_mut().zip(x) {
                     let mut wide = [0.0];

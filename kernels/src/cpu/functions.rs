@@ -143,6 +143,7 @@ pub(super) fn value<T: Real>(unary: &Unary, x: &[T], y: &mut [T]) -> Result<(), 
         Function::Shift => map(x, y, |x| x + p),
         Function::Stabilise => map(x, y, |x| x + p * side(x)),
         Function::Stabiliser => map(x, y, |x| p * side(x)),
+        Function::StopGradient => y.copy_from_slice(x),
         Function::Not | Function::IsNan => return Err(unsupported("the number-valued ", unary.function)),
     }
     Ok(())
@@ -227,7 +228,8 @@ pub(super) fn derivative<T: Real>(unary: &Unary, x: &[T], y: &mut [T]) -> Result
         Function::Clip => map(x, y, |x| step(x >= p && x <= q)),
         Function::Scale => y.fill(p),
         Function::Shift | Function::Stabilise => y.fill(one),
-        Function::Sign | Function::Floor | Function::Ceil | Function::Round | Function::Stabiliser => y.fill(zero),
+        Function::Sign | Function::Floor | Function::Ceil | Function::Round => y.fill(zero),
+        Function::Stabiliser | Function::StopGradient => y.fill(zero),
         Function::Not | Function::IsNan => return Err(unsupported("derivative of ", unary.function)),
     }
     Ok(())

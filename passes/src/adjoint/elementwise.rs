@@ -32,6 +32,11 @@ pub(super) fn vjp(
         }
         Elementwise::Cast(_) => movement::adjoint(b, site, slot, cotangent),
         Elementwise::Narrow(_) => Ok(cotangent),
+        // The slope of what quantisation rounds.
+        Elementwise::Quantize | Elementwise::Dequantize => {
+            let dtype = b.graph().ty(site.operands[slot]).dtype.of_relevance();
+            b.cast(cotangent, dtype, "t")
+        }
         Elementwise::Derivative(_) | Elementwise::Secant(_) | Elementwise::Compare(_) => {
             Err(Diagnostic::new(format!("`{}` has no derivative", op.mnemonic())))
         }

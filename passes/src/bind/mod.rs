@@ -121,7 +121,7 @@ pub fn bind(graph: &Graph, request: &Request) -> Result<Plan, Diagnostic> {
 
 /// The plan of a graph without symbols and promises: the part of binding that nested graphs share.
 fn plan_concrete(graph: &Graph, strategy: Strategy, dims: &Bindings, precision: Precision) -> Result<Plan, Diagnostic> {
-    let simplified = simplify::simplify(&narrow::narrowed(graph, precision)?)?.graph;
+    let simplified = simplify::simplify(narrow::narrowed(graph, precision)?.as_ref())?.graph;
     let program = program_of(&simplified, dims, precision)?;
     let decisions = keep::decide(&program, &simplified, strategy)?;
     finish(keep::keep(program, &decisions)?, dims, precision)

@@ -99,7 +99,7 @@ pub fn promises(graph: &Graph, request: &Request) -> Result<PromiseReport, Diagn
     }
     let concrete = concretise::concretise(&sliced, &request.dims)?;
     let delivered = keep::deliver(&concrete)?;
-    let simplified = simplify::simplify(&narrow::narrowed(&delivered.graph, request.precision)?)?;
+    let simplified = simplify::simplify(narrow::narrowed(&delivered.graph, request.precision)?.as_ref())?;
     let program = program_of(&simplified.graph, &request.dims, request.precision)?;
     let mut all = Vec::new();
     for strategy in STRATEGIES {

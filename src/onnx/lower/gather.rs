@@ -111,7 +111,8 @@ fn scatter_elements(site: &mut Site) -> Lowered {
     let whole = site.ty(data).shape;
     let Some(size) = whole.last().cloned() else { return invalid("the data is a scalar") };
     let batch = ty.rank().saturating_sub(1);
-    let scatter = Op::Select(Select::ScatterAdd { axis: batch, batch, size });
+    let unique_indices = site.word_or("reduction", "none")? == "none";
+    let scatter = Op::Select(Select::ScatterAdd { axis: batch, batch, size, unique_indices });
     let merged = merge(site, data, updates, index, |site, updates, index| {
         let placed = site.emit(scatter.clone(), &[updates, index])?;
         // What the index does not reach along the other axes stays as it is.
@@ -138,7 +139,8 @@ fn scatter_nd(site: &mut Site) -> Lowered {
     let whole = site.ty(data).shape;
     let (data, index) = merge_axes(site, data, index, 0)?;
     let Some(size) = site.ty(data).shape.first().cloned() else { return invalid("the data is a scalar") };
-    let scatter = Op::Select(Select::ScatterAdd { axis: 0, batch: 0, size });
+    let unique_indices = site.word_or("reduction", "none")? == "none";
+    let scatter = Op::Select(Select::ScatterAdd { axis: 0, batch: 0, size, unique_indices });
     let merged =
         merge(site, data, updates, index, |site, updates, index| site.emit(scatter.clone(), &[updates, index]))?;
     let result = site.reshape(merged, whole)?;

@@ -18,6 +18,8 @@ mod movement;
 mod normalize;
 mod pad;
 mod pool;
+mod qlinear;
+mod quantize;
 mod reduce;
 mod resize;
 mod scan;

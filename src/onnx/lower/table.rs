@@ -4,8 +4,8 @@ use super::finding::{Lowered, unsupported};
 use super::known::Known;
 use super::site::Site;
 use super::{
-    attention, control, einsum, elementwise, gather, linear, movement, normalize, pad, pool, reduce, resize, scan,
-    select, slice, source,
+    attention, control, einsum, elementwise, gather, linear, movement, normalize, pad, pool, qlinear, quantize, reduce,
+    resize, scan, select, slice, source,
 };
 
 /// An ONNX operator and how it becomes primitives.
@@ -30,6 +30,11 @@ impl OpDef {
         Self { name, domain: "", since, fold: |_| Ok(None), lower }
     }
 
+    /// An operator of ONNX Runtime's own domain.
+    pub(super) const fn microsoft(name: &'static str, lower: fn(&mut Site) -> Lowered) -> Self {
+        Self { name, domain: "com.microsoft", since: 1, fold: |_| Ok(None), lower }
+    }
+
     /// The operator, evaluated at import where it can be.
     pub(super) const fn folding(self, fold: fn(&mut Site) -> Lowered<Option<Known>>) -> Self {
         Self { fold, ..self }
@@ -37,7 +42,7 @@ impl OpDef {
 }
 
 /// Every operator, by family.
-const OPERATORS: [&[OpDef]; 16] = [
+const OPERATORS: [&[OpDef]; 18] = [
     source::OPERATORS,
     elementwise::OPERATORS,
     linear::OPERATORS,
@@ -54,6 +59,8 @@ const OPERATORS: [&[OpDef]; 16] = [
     normalize::OPERATORS,
     scan::OPERATORS,
     control::OPERATORS,
+    quantize::OPERATORS,
+    qlinear::OPERATORS,
 ];
 
 /// Every operator that can be lowered; one whose meaning has changed stands there once per meaning.

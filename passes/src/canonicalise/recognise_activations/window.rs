@@ -115,6 +115,7 @@ pub(super) fn operands(graph: &Graph, value: Value) -> Option<Vec<Value>> {
         Elementwise::Cast(dtype) => dtype.is_float(),
         Elementwise::Narrow(_) => false,
         Elementwise::Derivative(_) | Elementwise::Secant(_) => false,
+        Elementwise::Quantize | Elementwise::Dequantize => false,
     };
     let mut operands = graph.operands(value.node);
     operands.retain(|&operand| scalar(graph, operand).is_none());
