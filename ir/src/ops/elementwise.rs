@@ -25,6 +25,13 @@ pub enum Elementwise {
     /// The nearest numbers that the named narrower floating-point type holds, in the element type of the operand. Binding
     /// writes it where a program rounds to a type that is stored widened.
     Narrow(DType),
+    /// The same bits as another element type of the same width.
+    BitCast {
+        /// The element type of the operand.
+        from: DType,
+        /// The element type of the result.
+        to: DType,
+    },
     /// The integers that stand for numbers: `round(x / scale) + zero`, ties to even, saturated. Operands are `x`, the
     /// scale of its type, and the integer that stands for 0, whose type the result has.
     Quantize,
@@ -388,7 +395,7 @@ impl Elementwise {
     pub(super) fn mnemonics() -> impl Iterator<Item = &'static str> {
         let binaries = BINARIES.iter().map(|(_, name)| *name);
         let compares = COMPARES.iter().map(|(_, name)| *name);
-        let others = ["derivative", "secant", "where", "cast", "narrow", "quantize", "dequantize"];
+        let others = ["derivative", "secant", "where", "cast", "narrow", "bit_cast", "quantize", "dequantize"];
         Function::all().map(Function::name).chain(binaries).chain(compares).chain(others)
     }
 
@@ -407,6 +414,7 @@ impl Elementwise {
             Elementwise::Where => "where",
             Elementwise::Cast(_) => "cast",
             Elementwise::Narrow(_) => "narrow",
+            Elementwise::BitCast { .. } => "bit_cast",
             Elementwise::Quantize => "quantize",
             Elementwise::Dequantize => "dequantize",
         }
@@ -420,6 +428,7 @@ impl Elementwise {
                 unary.write(attributes);
             }
             Elementwise::Narrow(dtype) => attributes.word("to", dtype.name()),
+            Elementwise::BitCast { from, .. } => attributes.word("from", from.name()),
             Elementwise::Binary(_)
             | Elementwise::Compare(_)
             | Elementwise::Where
@@ -452,11 +461,8 @@ impl Elementwise {
             "secant" => Some(Elementwise::Secant(of(reader)?)),
             "where" => Some(Elementwise::Where),
             "cast" => Some(Elementwise::Cast(result.dtype)),
-            "narrow" => {
-                let name = reader.word("to")?;
-                let dtype = DType::from_name(&name).ok_or_else(|| format!("unknown element type `{name}`"))?;
-                Some(Elementwise::Narrow(dtype))
-            }
+            "narrow" => Some(Elementwise::Narrow(named_type(&reader.word("to")?)?)),
+            "bit_cast" => Some(Elementwise::BitCast { from: named_type(&reader.word("from")?)?, to: result.dtype }),
             "quantize" => Some(Elementwise::Quantize),
             "dequantize" => Some(Elementwise::Dequantize),
             _ => None,
@@ -513,6 +519,13 @@ impl Elementwise {
                 expect_floats(x)?;
                 if dtype.is_float() { Ok(x.clone()) } else { Err(format!("rounds to {dtype}")) }
             }
+            Elementwise::BitCast { from, to } => {
+                let [x] = arity(operands)?;
+                if x.dtype != *from || from.size() != to.size() {
+                    return Err(format!("takes the bits of {} as {to}", x.dtype));
+                }
+                Ok(x.with_dtype(*to))
+            }
             Elementwise::Quantize => {
                 let [x, scale, zero] = arity(operands)?;
                 expect_floats(x)?;
@@ -549,6 +562,7 @@ impl Elementwise {
             Elementwise::Binary(_) => Class::Elementwise,
             Elementwise::Compare(_) => Class::Opaque("a comparison is a step"),
             Elementwise::Where => Class::Select,
+            Elementwise::BitCast { .. } => Class::Opaque("bits carry nothing"),
             Elementwise::Cast(_) | Elementwise::Narrow(_) => Class::Movement,
             Elementwise::Quantize | Elementwise::Dequantize => Class::Elementwise,
         }
@@ -557,6 +571,10 @@ impl Elementwise {
 
 fn expect_integers(x: &TensorType) -> Result<(), String> {
     if x.dtype.is_integer() { Ok(()) } else { Err(format!("takes integers, not {}", x.dtype)) }
+}
+
+fn named_type(name: &str) -> Result<DType, String> {
+    DType::from_name(name).ok_or_else(|| format!("unknown element type `{name}`"))
 }
 
 fn same_type(a: &TensorType, b: &TensorType) -> Result<(), String> {

@@ -77,6 +77,10 @@ pub(super) fn evaluate(op: &Elementwise, inputs: &[View<'_>], output: &mut ViewM
             let [x] = operands(inputs)?;
             for_real!(x.dtype, "narrow", T => narrow::<T>(*dtype, x.values()?, output.values()?))
         }
+        Elementwise::BitCast { from, to } => {
+            let [x] = operands(inputs)?;
+            bit_cast(x, *from, *to, output)
+        }
         Elementwise::Quantize => {
             let [x, scale, zero] = operands(inputs)?;
             quantize(x, scale, zero, output)
@@ -359,6 +363,34 @@ pub(super) fn cast(x: &View<'_>, output: &mut ViewMut<'_>) -> Result<(), RunErro
             map(x.values::<T>()?, output.values::<U>()?, |x| x as U);
             Ok(())
         }))?,
+    }
+    Ok(())
+}
+
+/// The bits of `from` as `to`; both are stored as their storage types, which may be wider.
+fn bit_cast(x: &View<'_>, from: DType, to: DType, output: &mut ViewMut<'_>) -> Result<(), RunErrorKind> {
+    let mut bits = Vec::with_capacity(x.len() * from.size());
+    for (element, value) in x.bytes.chunks_exact(x.dtype.size()).zip(to_f64(x.dtype, x.bytes)) {
+        match from {
+            DType::F16 => bits.extend(half::f16::from_f64(value).to_le_bytes()),
+            DType::Bf16 => bits.extend(half::bf16::from_f64(value).to_le_bytes()),
+            DType::F32 if x.dtype != from => bits.extend((value as f32).to_le_bytes()),
+            _ => bits.extend(element),
+        }
+    }
+    for (slot, element) in output.bytes.chunks_exact_mut(output.dtype.size()).zip(bits.chunks_exact(to.size())) {
+        let wide = match (to, element) {
+            (DType::F16, &[a, b]) => Some(half::f16::from_le_bytes([a, b]).to_f64()),
+            (DType::Bf16, &[a, b]) => Some(half::bf16::from_le_bytes([a, b]).to_f64()),
+            (DType::F32, &[a, b, c, d]) if output.dtype != to => Some(f32::from_le_bytes([a, b, c, d]).into()),
+            _ => None,
+        };
+        match (wide, output.dtype) {
+            (Some(wide), DType::F32) => slot.copy_from_slice(&(wide as f32).to_le_bytes()),
+            (Some(wide), _) => slot.copy_from_slice(&wide.to_le_bytes()),
+            (None, DType::Bool) => slot.fill(u8::from(element != [0])),
+            (None, _) => slot.copy_from_slice(element),
+        }
     }
     Ok(())
 }

@@ -37,7 +37,7 @@ pub(super) fn vjp(
             let dtype = b.graph().ty(site.operands[slot]).dtype.of_relevance();
             b.cast(cotangent, dtype, "t")
         }
-        Elementwise::Derivative(_) | Elementwise::Secant(_) | Elementwise::Compare(_) => {
+        Elementwise::Derivative(_) | Elementwise::Secant(_) | Elementwise::Compare(_) | Elementwise::BitCast { .. } => {
             Err(Diagnostic::new(format!("`{}` has no derivative", op.mnemonic())))
         }
     }

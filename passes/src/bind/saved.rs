@@ -79,7 +79,9 @@ fn elementwise_row(elementwise: &Elementwise) -> Saved {
             Binary::And | Binary::Or | Binary::Xor | Binary::ShiftLeft | Binary::ShiftRight => Saved::Nothing,
         },
         Elementwise::Where => Saved::Operand(0),
-        Elementwise::Compare(_) | Elementwise::Cast(_) | Elementwise::Narrow(_) => Saved::Nothing,
+        Elementwise::Compare(_) | Elementwise::Cast(_) | Elementwise::Narrow(_) | Elementwise::BitCast { .. } => {
+            Saved::Nothing
+        }
         Elementwise::Quantize | Elementwise::Dequantize => Saved::Nothing,
     }
 }

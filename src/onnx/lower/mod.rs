@@ -5,7 +5,9 @@
 //! names. Types come from the primitives' own inference, not from what the model declares.
 
 mod attention;
+mod bits;
 mod control;
+mod determinant;
 mod einsum;
 mod elementwise;
 mod evaluate;
@@ -13,6 +15,7 @@ mod finding;
 mod gather;
 mod known;
 mod linear;
+mod linear_attention;
 mod lowering;
 mod movement;
 mod normalize;
@@ -21,8 +24,11 @@ mod pool;
 mod qlinear;
 mod quantize;
 mod reduce;
+mod refused;
 mod resize;
+mod rotary;
 mod scan;
+mod scatter;
 mod select;
 mod site;
 mod slice;
