@@ -10,6 +10,7 @@ use lrpc_passes::bind::{self, Request};
 
 use crate::error::Error;
 use crate::graph_file::ModelWeights;
+use crate::inputs::has_relevance;
 use crate::session::RunOptions;
 
 /// The part of a request that plans differ by within a session.
@@ -26,6 +27,7 @@ pub(crate) struct Runner<'w> {
     graph: Graph,
     weights: &'w ModelWeights,
     options: RunOptions,
+    check_finite: CheckFinite,
     /// The one used last is the last.
     plans: Vec<(PlanKey, Arc<Plan>)>,
     planned: usize,
@@ -34,7 +36,8 @@ pub(crate) struct Runner<'w> {
 
 impl<'w> Runner<'w> {
     pub(crate) fn new(graph: Graph, weights: &'w ModelWeights, options: RunOptions) -> Runner<'w> {
-        Runner { graph, weights, options, plans: Vec::new(), planned: 0, current: None }
+        let check_finite = if has_relevance(&graph) { CheckFinite::Results } else { CheckFinite::Off };
+        Runner { graph, weights, options, check_finite, plans: Vec::new(), planned: 0, current: None }
     }
 
     /// Runs the graph on `inputs`, at these sizes.
@@ -57,7 +60,7 @@ impl<'w> Runner<'w> {
         let options = Options {
             threads: self.options.threads,
             memory_limit: self.options.memory_limit,
-            check_finite: CheckFinite::Results,
+            check_finite: self.check_finite,
         };
         let executor = Executor::new(plan, self.weights, options)?;
         let (_, executor) = self.current.insert((key, executor));
