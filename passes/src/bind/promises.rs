@@ -93,7 +93,7 @@ pub struct StrategySummary {
 pub fn promises(graph: &Graph, request: &Request) -> Result<PromiseReport, Diagnostic> {
     let sliced = slice::slice(graph, &Request { audit: false, ..request.clone() })?;
     let published = chains::statistics(&sliced);
-    if request.dims.is_empty() && !concretise::symbols(&sliced).is_empty() {
+    if request.dims.is_empty() && !sliced.symbols().is_empty() {
         let promises = promise_nodes(&sliced).into_iter().map(|node| describe(&sliced, node)).collect();
         return Ok(PromiseReport { statistics: published, promises, strategies: Vec::new() });
     }
