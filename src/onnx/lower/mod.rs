@@ -16,6 +16,7 @@ mod linear;
 mod lowering;
 mod movement;
 mod normalize;
+mod number;
 mod pad;
 mod pool;
 mod reduce;
