@@ -10,6 +10,7 @@ use lrpc_passes::bind::{self, Request};
 
 use crate::error::Error;
 use crate::graph_file::ModelWeights;
+use crate::inputs::has_relevance;
 use crate::measuring::Measuring;
 use crate::session::RunOptions;
 
@@ -27,6 +28,7 @@ pub(crate) struct Runner<'w> {
     graph: Graph,
     weights: &'w ModelWeights,
     options: RunOptions,
+    check_finite: CheckFinite,
     measuring: Measuring<'w>,
     /// The one used last is the last.
     plans: Vec<(PlanKey, Arc<Plan>)>,
@@ -36,8 +38,9 @@ pub(crate) struct Runner<'w> {
 
 impl<'w> Runner<'w> {
     pub(crate) fn new(graph: Graph, weights: &'w ModelWeights, options: RunOptions) -> Runner<'w> {
+        let check_finite = if has_relevance(&graph) { CheckFinite::Results } else { CheckFinite::Off };
         let measuring = Measuring::new(&graph, weights, &options);
-        Runner { graph, weights, options, measuring, plans: Vec::new(), planned: 0, current: None }
+        Runner { graph, weights, options, check_finite, measuring, plans: Vec::new(), planned: 0, current: None }
     }
 
     /// The sizes of all symbols: `dims`, and those that `inputs` decide.
@@ -77,7 +80,7 @@ impl<'w> Runner<'w> {
         let options = Options {
             threads: self.options.threads,
             memory_limit: self.options.memory_limit,
-            check_finite: CheckFinite::Results,
+            check_finite: self.check_finite,
         };
         let executor = Executor::new(plan, self.weights, options)?;
         let (_, executor) = self.current.insert((key, executor));
