@@ -21,6 +21,7 @@ mod lowering;
 mod movement;
 mod nested;
 mod normalize;
+mod number;
 mod pad;
 mod pool;
 mod qlinear;

@@ -163,7 +163,7 @@ impl<'s, 'm> Site<'s, 'm> {
         self.lowering.ty(name)?;
         match self.lowering.known(name) {
             Some(known) => Ok(Some(known.elements.clone())),
-            None => unsupported(format!("input {index} ({name:?}) is computed when the model runs")),
+            None => self.unknown(index, name),
         }
     }
 
@@ -182,8 +182,17 @@ impl<'s, 'm> Site<'s, 'm> {
         self.lowering.ty(name)?;
         match self.constant_of(name) {
             Some(values) => Ok(Some(values)),
-            None => unsupported(format!("input {index} ({name:?}) is computed when the model runs")),
+            None => self.unknown(index, name),
         }
+    }
+
+    /// Refuses an input that has to be known.
+    fn unknown<T>(&self, index: usize, name: &str) -> Lowered<T> {
+        let way_out = match self.lowering.slot(name) {
+            Some(Slot::Value(value, _)) => self.way_out(*value),
+            _ => String::new(),
+        };
+        unsupported(format!("input {index} ({name:?}) is computed when the model runs{way_out}"))
     }
 
     /// The single element of input `index`, if it is a constant of one element.
@@ -262,7 +271,12 @@ impl<'s, 'm> Site<'s, 'm> {
         Ok(self.lowering.graph.add(Region::Header, input, &[], &name, Origin::default())?)
     }
 
-    fn name_of(&self, part: &str) -> String {
+    /// Where what is built here comes from.
+    pub(super) fn origin(&self) -> Origin {
+        self.origin.clone()
+    }
+
+    pub(super) fn name_of(&self, part: &str) -> String {
         name_of(self.node, part)
     }
 
