@@ -1,0 +1,189 @@
+//! How relevance passes nodes that hold graphs (docs/loops.md).
+//!
+//! Rules are chosen inside a nested graph as outside, and the same walk is run over it, from the results that relevance
+//! arrives at to the active inputs. What it makes stands in a nested graph of the relevance region, together with the
+//! forward nodes whose values it reads: a `cond` becomes a `cond` of the same choice, a `loop` one in the other
+//! direction, whose body reads from a tape what the forward body was given.
+
+mod body;
+mod cond;
+mod flat;
+mod looped;
+mod tape;
+
+use std::collections::{HashMap, HashSet};
+
+use lrpc_ir::graph::{Graph, LedgerLine, NodeId, Value};
+use lrpc_ir::ops::{Control, Op};
+use lrpc_ir::{Absorbed, Diagnostic, Diagnostics};
+
+use super::builder::{Built, RelevanceBuilder};
+use super::site::{Arrival, Carrier};
+use super::walk::{Passage, State, Walk};
+use super::weights::Weights;
+use super::{Request, Survey, active};
+use crate::nested::{Opened, open, operand_slot};
+use crate::rules::shares::nonnegative_values;
+pub(super) use flat::{Flat, Seen};
+pub(super) use tape::add_tapes;
+
+/// A node that holds graphs, with the rules for what is in them.
+pub(super) struct Nested {
+    pub(super) node: NodeId,
+    /// Which operands are active.
+    active: Vec<bool>,
+    bodies: Vec<Inner>,
+}
+
+/// A nested graph on the way.
+struct Inner {
+    opened: Opened,
+    order: Vec<NodeId>,
+    nonnegative: HashSet<Value>,
+    /// Its active inputs, each with the operand that it is.
+    ends: Vec<(usize, Value)>,
+    passages: Vec<Passage>,
+    request: Request,
+    wrt: Vec<Value>,
+    weights: Weights,
+    masks: HashMap<Value, Value>,
+}
+
+/// What goes to an operand.
+struct Sent {
+    slot: usize,
+    arrival: Arrival,
+}
+
+/// What came out of a node of the relevance region that holds graphs.
+struct Outcome {
+    sent: Vec<Sent>,
+    absorbed: Vec<(Absorbed, Value)>,
+    /// Operations inside that nothing arrived at, by their places among what is told.
+    cut_off: Vec<usize>,
+}
+
+impl Walk<'_> {
+    /// The rules for what is in the graphs of `node`.
+    ///
+    /// # Errors
+    /// As [`Walk::choose`].
+    pub(super) fn choose_nested(
+        &self,
+        graph: &Graph,
+        node: NodeId,
+        operands: &[bool],
+        seen: &Seen,
+        survey: &mut Survey,
+    ) -> Result<Nested, Diagnostics> {
+        let mut nested = Nested { node, active: operands.to_vec(), bodies: Vec::new() };
+        let Op::Control(control) = &graph.node(node).op else { return Ok(nested) };
+        let opened = open(graph, node).map_err(Diagnostic::from)?;
+        let actives = active::active_inputs(control, operands);
+        for (place, (opened, (body, wrt))) in opened.into_iter().zip(actives).enumerate() {
+            let slots = body.inputs().into_iter().enumerate();
+            let slots = slots.filter_map(|(place, input)| Some((operand_slot(control, place)?, input)));
+            let ends = slots.filter(|(_, input)| wrt.contains(input)).collect();
+            let order = opened.graph.order();
+            let nonnegative = nonnegative_values(&opened.graph, &order);
+            let mut inner = Inner {
+                opened,
+                order,
+                nonnegative,
+                ends,
+                passages: Vec::new(),
+                request: Request { unit_seed: self.request.unit_seed, ..Request::default() },
+                wrt,
+                weights: Weights::default(),
+                masks: HashMap::new(),
+            };
+            let results: Vec<Value> = inner.opened.graph.results.iter().map(|result| result.value).collect();
+            inner.passages =
+                self.inside(&inner).passages(&inner.opened.graph, &results, &seen.inside(node, place), survey)?;
+            nested.bodies.push(inner);
+        }
+        Ok(nested)
+    }
+
+    /// The walk over a nested graph.
+    fn inside<'b>(&'b self, inner: &'b Inner) -> Walk<'b> {
+        Walk {
+            composite: self.composite,
+            carrier: self.carrier,
+            order: &inner.order,
+            nonnegative: &inner.nonnegative,
+            request: &inner.request,
+            wrt: &inner.wrt,
+            weights: &inner.weights,
+            masks: &inner.masks,
+            parts: Vec::new(),
+        }
+    }
+
+    /// Lets relevance pass a node that holds graphs, and writes its line of the ledger.
+    pub(super) fn pass_nested(&self, b: &mut RelevanceBuilder, nested: &Nested, state: &mut State) -> Built<()> {
+        let node = nested.node;
+        let mut ports = Vec::new();
+        for port in 0..b.graph().node(node).types().len() as u32 {
+            let value = Value { node, port };
+            ports.push(self.arrive(b, value, &mut state.arrivals, &mut state.relevance)?);
+            state.passed.insert(value);
+        }
+        if ports.iter().all(Option::is_none) {
+            nested.bodies.iter().flat_map(|inner| &inner.passages).for_each(|passage| passage.cut_off(state));
+            return Ok(());
+        }
+        let operands = b.graph().operands(node);
+        self.weights.refuse_nested(b.graph(), &operands, &nested.active)?;
+        let Op::Control(control) = b.graph().node(node).op.clone() else { return Ok(()) };
+        let (rule, outcome) = match &control {
+            Control::Loop { .. } => {
+                b.begin(node.into(), "Loop");
+                ("Loop", self.pass_loop(b, nested, &control, &ports)?)
+            }
+            Control::Cond { .. } => {
+                b.begin(node.into(), "Cond");
+                ("Cond", self.pass_cond(b, nested, &control, &ports)?)
+            }
+            Control::While { .. } => return Ok(()),
+        };
+        b.begin(node.into(), rule);
+        let Outcome { sent, mut absorbed, cut_off } = outcome;
+        state.cut_off.extend(cut_off);
+        let (mut input, mut output) = (Vec::new(), Vec::new());
+        for (port, arrival) in ports.iter().enumerate() {
+            if let (Some(arrival), true) = (arrival, self.composite.ledger) {
+                input.push(self.as_relevance(b, Value { node, port: port as u32 }, *arrival)?);
+            }
+        }
+        for Sent { slot, arrival } in sent {
+            let Some(&operand) = operands.get(slot) else { continue };
+            let is_active = nested.active.get(slot) == Some(&true);
+            if self.composite.ledger {
+                let relevance = self.as_relevance(b, operand, arrival)?;
+                // What is carried may begin as a constant, which then takes a share as every added constant does.
+                match is_active {
+                    true => output.push(relevance),
+                    false => absorbed.push((Absorbed::Bias, relevance)),
+                }
+            }
+            if is_active {
+                state.arrivals.entry(operand).or_default().push(arrival);
+            }
+        }
+        if self.composite.ledger {
+            let site = b.site_name(node.into());
+            self.write_ledger(b, LedgerLine { site, rule: rule.into(), input, output, absorbed });
+        }
+        Ok(())
+    }
+}
+
+/// What both carriers can be turned into; nothing becomes either.
+fn join(one: Option<Carrier>, other: Option<Carrier>) -> Option<Carrier> {
+    match (one, other) {
+        (Some(Carrier::Relevance), _) | (_, Some(Carrier::Relevance)) => Some(Carrier::Relevance),
+        (Some(Carrier::Coefficient), _) | (_, Some(Carrier::Coefficient)) => Some(Carrier::Coefficient),
+        (None, None) => None,
+    }
+}
