@@ -447,7 +447,7 @@ mod tests {
     fn nested_graphs_are_verified() {
         check_broken(
             1,
-            "input %n : i64[]\ninput %x : f32[2]\nforward\n  %y = loop %n, %x {carried=1} : f32[2]\n    body\n      input %i : i64[]\n      input %v : f32[2]\n      forward\n        %go = const 1 : bool[]\n        %w = relu %v : f32[3]\n      result \"go\" = %go\n      result \"w\" = %v\n    end\nresult \"y\" = %y\n",
+            "input %x : f32[2]\nforward\n  %y = loop %x {trips=3, carried=1} : f32[2]\n    body\n      input %i : i64[]\n      input %v : f32[2]\n      forward\n        %w = relu %v : f32[3]\n      result \"w\" = %v\n    end\nresult \"y\" = %y\n",
         );
     }
 }

@@ -184,7 +184,7 @@ impl Op {
         let others = others.chain(["gather", "scatter_add", "argmax", "argmin", "top_k", "one_hot"]);
         let others = others.chain(["pool", "pool_transpose", "resize", "resize_transpose", "cumulative_sum"]);
         let others = others.chain(["softmax", "log_softmax", "layer_norm", "rms_norm", "group_norm", "batch_norm"]);
-        others.chain(["loop", "cond"]).chain(Elementwise::mnemonics()).chain(Reduce::mnemonics())
+        others.chain(["loop", "while", "cond"]).chain(Elementwise::mnemonics()).chain(Reduce::mnemonics())
     }
 
     /// Every word that [`Op::family`] can give.
@@ -285,7 +285,8 @@ impl Op {
         }
     }
 
-    /// The operation with every dimension in its attributes mapped, as binding and substitution need it.
+    /// The operation with every dimension in its attributes mapped, as binding and substitution need it; nested graphs
+    /// stay as they are.
     ///
     /// # Errors
     /// What `map` returns.
@@ -296,9 +297,8 @@ impl Op {
             Op::Select(op) => Op::Select(op.map_dims(map)?),
             Op::Pool(op) => Op::Pool(op.map_dims(map)?),
             Op::Source(op) => Op::Source(op.map_dims(map)?),
-            Op::Promise | Op::Elementwise(_) | Op::Reduce(_) | Op::Normalize(_) | Op::Scan(_) | Op::Control(_) => {
-                self.clone()
-            }
+            Op::Control(op) => Op::Control(op.map_dims(map)?),
+            Op::Promise | Op::Elementwise(_) | Op::Reduce(_) | Op::Normalize(_) | Op::Scan(_) => self.clone(),
         })
     }
 }

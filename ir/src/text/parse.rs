@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use super::lexer::Cursor;
-use crate::attribute::{Attribute, AttributeReader, Attributes};
+use crate::attribute::{Attribute, Attributes};
 use crate::dim::Dim;
 use crate::graph::{
     Absorbed, Chosen, CompositeUse, EntryUse, Graph, GraphResult, LedgerLine, ModelReference, NamedNode, Origin,
@@ -185,12 +185,9 @@ impl<'a> Parser<'a> {
         }
         let op = match mnemonic.as_str() {
             "const" => literal_of(literal, types.first()).map_err(wrong)?,
-            "loop" | "cond" => {
+            word if Control::is_control(word) => {
                 let bodies = self.bodies(depth)?;
-                let mut reader = AttributeReader::new(attributes);
-                let carried = if mnemonic == "loop" { reader.axis("carried").map_err(wrong)? } else { 0 };
-                reader.finish().map_err(wrong)?;
-                Op::Control(Control::read(&mnemonic, carried, bodies).map_err(wrong)?)
+                Op::Control(Control::read(word, attributes, bodies).map_err(wrong)?)
             }
             _ => Op::read(&mnemonic, attributes, &types).map_err(wrong)?,
         };

@@ -13,7 +13,6 @@ const WIDEST: i64 = 8;
 /// The graph with every dimension a number; inputs that are not given are their defaults. Only what results and ledger
 /// need is in it.
 pub(super) fn concretise(graph: &Graph, dims: &Bindings) -> Result<Graph, Diagnostic> {
-    check_names(graph, dims)?;
     let needed = rewrite::topological(graph, &[]);
     let reached: BTreeSet<NodeId> = needed.iter().copied().collect();
     let provided = |input: &Value| reached.contains(&input.node) && graph.operand(input.node, 0).is_none();
@@ -36,7 +35,7 @@ fn concretise_nodes(graph: &Graph, order: &[NodeId], dims: &Bindings) -> Result<
 }
 
 /// A size for a dimension that the graph does not have is a slip of the pen.
-fn check_names(graph: &Graph, dims: &Bindings) -> Result<(), Diagnostic> {
+pub(super) fn check_names(graph: &Graph, dims: &Bindings) -> Result<(), Diagnostic> {
     let known = symbols(graph);
     let list = || if known.is_empty() { "none".into() } else { known.iter().cloned().collect::<Vec<_>>().join(", ") };
     match dims.keys().find(|name| !known.contains(*name)) {
@@ -46,11 +45,19 @@ fn check_names(graph: &Graph, dims: &Bindings) -> Result<(), Diagnostic> {
     }
 }
 
-/// The symbols in the types of a graph's values.
+/// The symbols in the types of a graph's values, and those that tell how often loops run and which branches are taken.
 pub(super) fn symbols(graph: &Graph) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    let types = graph.ids().flat_map(|node| graph.node(node).types());
-    types.flat_map(|ty| &ty.shape).for_each(|dim| dim.symbols(&mut names));
+    for node in graph.ids().map(|node| graph.node(node)) {
+        node.types().iter().flat_map(|ty| &ty.shape).for_each(|dim| dim.symbols(&mut names));
+        if let Op::Control(control) = &node.op {
+            match control {
+                Control::Loop { trips: dim, .. } | Control::Cond { choice: dim, .. } => dim.symbols(&mut names),
+                Control::While { .. } => {}
+            }
+            control.bodies().iter().for_each(|(_, body)| names.extend(symbols(body)));
+        }
+    }
     names
 }
 
@@ -73,14 +80,19 @@ fn bind_op(graph: &Graph, node: NodeId, dims: &Bindings) -> Result<Op, Diagnosti
 fn bind_bodies(control: &Control, dims: &Bindings) -> Result<Control, Diagnostic> {
     let bound = |body: &Graph| {
         let order = rewrite::topological(body, &body.inputs());
-        concretise_nodes(body, &order, dims).map(Box::new)
+        concretise_nodes(body, &order, dims)
     };
-    Ok(match control {
-        Control::Loop { carried, body } => Control::Loop { carried: *carried, body: bound(body)? },
-        Control::Cond { then_branch, else_branch } => {
-            Control::Cond { then_branch: bound(then_branch)?, else_branch: bound(else_branch)? }
+    let mut control = control.clone();
+    match &mut control {
+        Control::Loop { trips, .. } => {
+            *trips = trips.eval(dims).map(Dim::Known).map_err(|error| Diagnostic::new(format!("{trips}: {error}")))?;
         }
-    })
+        Control::While { .. } | Control::Cond { .. } => {}
+    }
+    for body in control.bodies_mut() {
+        *body = bound(body)?;
+    }
+    Ok(control)
 }
 
 /// Names all dimensions without a size at once.
