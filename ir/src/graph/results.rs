@@ -57,7 +57,9 @@ impl Graph {
             line.output.iter_mut().for_each(renumber);
             line.absorbed.iter_mut().for_each(|(_, value)| renumber(value));
         }
-        old.iter().for_each(|name| drop(self.names.remove(name)));
+        for name in &old {
+            self.names.remove(name);
+        }
         for (port, name) in names.iter().enumerate() {
             self.names.insert((*name).into(), Value { node, port: port as u32 });
         }

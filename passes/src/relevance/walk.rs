@@ -8,9 +8,9 @@ use lrpc_ir::{Absorbed, Diagnostic, DiagnosticKind, Diagnostics};
 
 use super::builder::{Built, RelevanceBuilder, site_name};
 use super::composite::{Choice, Composite, Quantity, SeedKind};
+use super::nested::{Flat, Nested, Seen};
 use super::roles::{self, Role};
 use super::seed::{self, Start};
-use super::selective::Selections;
 use super::selector::Subject;
 use super::site::{Arrival, Carrier, Flow, Site};
 use super::support::{self, Support, Supports};
@@ -41,10 +41,43 @@ pub(super) struct Step {
     class: Class,
     factors: [usize; 2],
     held: Option<usize>,
+    gates: roles::Gates,
     addend: Option<Value>,
     choice: Choice,
     /// Its place among the applications that are told.
     told: usize,
+}
+
+/// What stands on the way.
+pub(super) enum Passage {
+    /// A node with its rule.
+    Rule(Step),
+    /// A node that holds graphs.
+    Nested(Nested),
+}
+
+/// Where a walk is.
+#[derive(Default)]
+pub(super) struct State {
+    /// What was sent to each value and has not been passed on.
+    pub(super) arrivals: HashMap<Value, Vec<Arrival>>,
+    pub(super) supports: Supports,
+    /// What each value has received in all.
+    pub(super) relevance: HashMap<Value, Arrival>,
+    /// The values whose relevance has been passed on.
+    pub(super) passed: HashSet<Value>,
+    /// The applications that nothing arrived at, by their places among those that are told.
+    pub(super) cut_off: Vec<usize>,
+}
+
+impl Passage {
+    /// Nothing arrives here.
+    pub(super) fn cut_off(&self, state: &mut State) {
+        match self {
+            Passage::Rule(step) => state.cut_off.push(step.told),
+            Passage::Nested(nested) => nested.passages().for_each(|passage| passage.cut_off(state)),
+        }
+    }
 }
 
 /// Chains of products of one kind whose factors share relevance evenly, however the chain is bracketed.
@@ -56,14 +89,17 @@ struct Chains {
 
 impl Chains {
     /// The number of factors that each operand of `node` stands for. Nodes are visited in forward order.
-    fn visit(&mut self, graph: &Graph, node: NodeId, choice: &Choice, active: &[bool]) -> [usize; 2] {
+    fn visit(
+        &mut self,
+        graph: &Graph,
+        node: NodeId,
+        choice: &Choice,
+        active: &[bool],
+        gates: roles::Gates,
+    ) -> [usize; 2] {
         let op = &graph.node(node).op;
-        let product = matches!(op, Op::Linear(_) | Op::Elementwise(Elementwise::Binary(Binary::Mul)));
-        if !product || active.iter().filter(|&&operand| operand).count() != 2 {
-            return [1, 1];
-        }
-        let is_gate = || !roles::is_one_signal(graph, node);
-        if !choice.rule.shares_evenly(&choice.parameters, is_gate) {
+        let is_even = choice.rule.shares_evenly(&choice.parameters, || !gates.one_signal);
+        if !product_of_two(graph, node, active) || !is_even {
             return [1, 1];
         }
         let factors = [0, 1].map(|slot| {
@@ -84,36 +120,26 @@ impl Walk<'_> {
         seed: &seed::Seed,
     ) -> Result<Survey, Diagnostics> {
         let explained: Vec<Value> = seed.starts.iter().map(|start| start.output).collect();
-        let (steps, mut survey) = self.choose(graph, &explained)?;
+        let (passages, mut survey) = self.choose(graph, &explained)?;
         if !survey.missing.is_empty() {
             return Err(Diagnostics(survey.missing.into_iter().map(|missing| missing.finding).collect()));
         }
         let prefix: String = self.parts.iter().map(|part| format!("{part}.")).collect();
         let mut b = RelevanceBuilder::new(graph, promises, self.nonnegative, &prefix);
-        let mut arrivals: HashMap<Value, Vec<Arrival>> = HashMap::new();
-        let mut supports = Supports::default();
+        let mut state = State::default();
         let mut started = Vec::new();
         for start in &seed.starts {
             b.begin(start.output, "seed");
             let arrival = self.start(&mut b, start)?;
             // R = y ⊙ g, but for seeds of 1 and relevance that the target states.
             let product = !self.request.unit_seed && start.relevance.is_none();
-            supports.note(start.output, if product { Support::Nonzero } else { Support::Anywhere });
+            state.supports.note(start.output, if product { Support::Nonzero } else { Support::Anywhere });
             started.push((start.output, arrival));
-            arrivals.entry(start.output).or_default().push(arrival);
+            state.arrivals.entry(start.output).or_default().push(arrival);
         }
-        let mut relevance = HashMap::new();
-        let mut passed = HashSet::new();
-        for step in steps.into_iter().rev() {
-            let parts = arrivals.get(&step.output).map_or(0, Vec::len);
-            let support = supports.of_sum(step.output, parts);
-            let Some(arrival) = self.arrive(&mut b, step.output, &mut arrivals, &mut relevance)? else {
-                survey.cut_off(step.told);
-                continue;
-            };
-            passed.insert(step.output);
-            self.apply(&mut b, step, (arrival, support), &mut arrivals, &mut supports).map_err(Diagnostics::from)?;
-        }
+        self.walk_over(&mut b, &passages, &mut state)?;
+        state.cut_off.iter().for_each(|&told| survey.cut_off(told));
+        let State { mut arrivals, mut relevance, mut passed, .. } = state;
         self.results(&mut b, &mut arrivals, &mut relevance)?;
         self.book_dead_ends(&mut b, &mut arrivals)?;
         // A tensor that is requested twice is inserted once.
@@ -122,6 +148,27 @@ impl Walk<'_> {
             ends.filter_map(|value| Some((value, relevance.get(&value).copied()?))).collect();
         self.close(&mut b, &started, &ends)?;
         Ok(survey)
+    }
+
+    /// Walks against the order of `passages`.
+    pub(super) fn walk_over(&self, b: &mut RelevanceBuilder, passages: &[Passage], state: &mut State) -> Built<()> {
+        for passage in passages.iter().rev() {
+            match passage {
+                Passage::Rule(step) => {
+                    let parts = state.arrivals.get(&step.output).map_or(0, Vec::len);
+                    let support = state.supports.of_sum(step.output, parts);
+                    match self.arrive(b, step.output, &mut state.arrivals, &mut state.relevance)? {
+                        Some(arrival) => {
+                            state.passed.insert(step.output);
+                            self.apply(b, step, (arrival, support), &mut state.arrivals, &mut state.supports)?;
+                        }
+                        None => passage.cut_off(state),
+                    }
+                }
+                Passage::Nested(nested) => self.pass_nested(b, nested, state)?,
+            }
+        }
+        Ok(())
     }
 
     /// Writes the line that closes the others: what started, and what arrived at requested tensors and was passed on by
@@ -149,9 +196,8 @@ impl Walk<'_> {
     }
 
     /// The rules for all nodes between the explained outputs and the requested tensors, in forward order.
-    pub(super) fn choose(&self, graph: &Graph, explained: &[Value]) -> Result<(Vec<Step>, Survey), Diagnostics> {
+    pub(super) fn choose(&self, graph: &Graph, explained: &[Value]) -> Result<(Vec<Passage>, Survey), Diagnostics> {
         let active = active::active_values(graph, self.order, self.wrt);
-        let dependent = active::dependent_values(graph, self.order, self.wrt);
         if let Some(&output) = explained.iter().find(|output| !active.contains(output)) {
             let names: Vec<&str> = self.wrt.iter().map(|&value| graph.name(value)).collect();
             let message = format!("`{}` does not depend on {}", graph.name(output), names.join(", "));
@@ -159,15 +205,35 @@ impl Walk<'_> {
         }
         let needed: HashSet<NodeId> = graph.post_order(explained.iter().copied()).into_iter().collect();
         self.check_conditions(graph, &active, &needed)?;
-        let (mut steps, mut survey) = (Vec::new(), Survey::default());
-        let (mut chains, mut selections) = (Chains::default(), Selections::default());
+        let flat = Flat::of(graph, self.order, explained, self.wrt).map_err(Diagnostic::from)?;
+        let mut survey = Survey::default();
+        let passages = self.passages(graph, explained, &flat.seen(), &mut survey)?;
+        Ok((passages, survey))
+    }
+
+    /// As [`Walk::choose`], for a graph that predicates see as `seen`. What is found is added to `survey`.
+    pub(super) fn passages(
+        &self,
+        graph: &Graph,
+        roots: &[Value],
+        seen: &Seen,
+        survey: &mut Survey,
+    ) -> Result<Vec<Passage>, Diagnostics> {
+        let active = active::active_values(graph, self.order, self.wrt);
+        let dependent = active::dependent_values(graph, self.order, self.wrt);
+        let needed: HashSet<NodeId> = graph.post_order(roots.iter().copied()).into_iter().collect();
+        let (mut passages, mut chains) = (Vec::new(), Chains::default());
         for &node in self.order.iter().filter(|node| needed.contains(node)) {
             let operands = active::active_operands(graph, node, &active);
-            if !operands.contains(&true) {
+            if !operands.contains(&true) && !is_active(graph, node, &active) {
                 continue;
             }
-            let mut subject = subject(graph, node, &operands, explained);
-            let held = selections.visit(graph, node, &operands);
+            let (around, place) = seen.around(graph, node);
+            let gates = roles::Gates::of(around, place, &operands);
+            let mut subject = subject(graph, node, &operands);
+            subject.roles = roles::roles_of(around, place, &operands, seen.explained());
+            subject.weight |= around.operands(place).into_iter().any(|value| around.constant_source(value).is_some());
+            let held = seen.parameter(graph, node).filter(|_| product_of_two(graph, node, &operands));
             subject.roles.extend(held.map(|_| Role::Selective));
             let class = subject.class;
             let mut record = |rule, entry| {
@@ -179,10 +245,14 @@ impl Walk<'_> {
                 record(Err(reason.to_string()), None);
                 continue;
             }
+            if let Op::Control(_) = graph.node(node).op {
+                passages.push(Passage::Nested(self.choose_nested(graph, node, &operands, seen, survey)?));
+                continue;
+            }
             if self.composite.has_own_entries() {
                 survey.subjects.push(subject.clone());
             }
-            let written_out = self.composite.ledger && roles::is_softmax_written_out(graph, node);
+            let written_out = self.composite.ledger && roles::is_softmax_written_out(around, place);
             let finding = match self.composite.choose(&subject) {
                 Ok(Some(_)) if written_out => Diagnostic::new("a softmax written out as exp / Σ exp has no rule")
                     .of_kind(DiagnosticKind::NoRule)
@@ -191,11 +261,11 @@ impl Walk<'_> {
                 Ok(Some(choice)) => {
                     record(Ok(choice.rule.name.to_string()), Some(choice.entry.clone()));
                     let told = survey.applications.len().saturating_sub(1);
-                    let factors = chains.visit(graph, node, &choice, &operands);
+                    let factors = chains.visit(graph, node, &choice, &operands, gates);
                     let (output, addend) = (node.into(), None);
-                    let step = Step { node, output, active: operands, class, factors, held, addend, choice, told };
-                    if !self.becomes_bias(graph, &dependent, &step, &mut steps) {
-                        steps.push(step);
+                    let step = Step { node, output, active: operands, class, factors, held, gates, addend, choice, told };
+                    if !self.becomes_bias(graph, &dependent, &step, &mut passages) {
+                        passages.push(Passage::Rule(step));
                     }
                     continue;
                 }
@@ -204,12 +274,12 @@ impl Walk<'_> {
             };
             survey.missing.push(Missing { op: subject.op.to_string(), class: class.name(), finding });
         }
-        Ok((steps, survey))
+        Ok(passages)
     }
 
     /// Whether `sum` adds a constant, a value that is not among the `dependent` ones, to what a linear map gives, nothing
     /// else reads that, and its rule treats constants as a bias: then the two are one linear map with that bias.
-    fn becomes_bias(&self, graph: &Graph, dependent: &HashSet<Value>, sum: &Step, steps: &mut [Step]) -> bool {
+    fn becomes_bias(&self, graph: &Graph, dependent: &HashSet<Value>, sum: &Step, before: &mut [Passage]) -> bool {
         let adds = graph.node(sum.node).op == Op::Elementwise(Elementwise::Binary(Binary::Add));
         if !adds || !self.composite.ledger || !sum.choice.rule.treats_constant_as_bias() {
             return false;
@@ -227,8 +297,10 @@ impl Walk<'_> {
             || self.masks.contains_key(&map);
         // Constants of the file have been merged where they have the form of a bias.
         let computed = !graph.is_constant(addend) && !dependent.contains(&addend);
-        let is_linear = |step: &&mut Step| step.output == map && matches!(step.class, Class::Linear { .. });
-        let step = steps.iter_mut().rev().find(is_linear);
+        let step = before.iter_mut().rev().find_map(|passage| match passage {
+            Passage::Rule(step) if step.output == map && matches!(step.class, Class::Linear { .. }) => Some(step),
+            _ => None,
+        });
         match step.filter(|step| !read_elsewhere && computed && bias(step) == bias(sum)) {
             Some(step) => {
                 (step.output, step.addend) = (sum.output, Some(addend));
@@ -268,7 +340,7 @@ impl Walk<'_> {
     }
 
     /// The sum of what arrived at `value`, as one tensor.
-    fn arrive(
+    pub(super) fn arrive(
         &self,
         b: &mut RelevanceBuilder,
         value: Value,
@@ -320,7 +392,7 @@ impl Walk<'_> {
         Ok(passed)
     }
 
-    fn as_relevance(&self, b: &mut RelevanceBuilder, value: Value, arrival: Arrival) -> Built<Value> {
+    pub(super) fn as_relevance(&self, b: &mut RelevanceBuilder, value: Value, arrival: Arrival) -> Built<Value> {
         match arrival.carrier {
             Carrier::Relevance => Ok(arrival.value),
             Carrier::Coefficient => self.to_relevance(b, value, arrival.value),
@@ -359,7 +431,7 @@ impl Walk<'_> {
     fn apply(
         &self,
         b: &mut RelevanceBuilder,
-        step: Step,
+        step: &Step,
         (arrival, support): (Arrival, Support),
         arrivals: &mut HashMap<Value, Vec<Arrival>>,
         supports: &mut Supports,
@@ -371,15 +443,16 @@ impl Walk<'_> {
             node: step.node,
             op: b.graph().node(step.node).op.clone(),
             operands: b.graph().operands(step.node),
-            active: step.active,
+            active: step.active.clone(),
             class: step.class,
             factors: step.factors,
             held: step.held,
+            gates: step.gates,
             addend: step.addend,
             output: step.output,
             arrival,
             support,
-            parameters: step.choice.parameters,
+            parameters: step.choice.parameters.clone(),
         };
         let passing = match (self.composite.filter()?, site.class) {
             (Some(filter), Class::Linear { .. }) => Site { arrival: filter.pass(b, &site)?, ..site.clone() },
@@ -423,7 +496,11 @@ impl Walk<'_> {
     }
 
     /// What was sent to values that nothing flows on from, behind step functions, is absorbed there.
-    fn book_dead_ends(&self, b: &mut RelevanceBuilder, arrivals: &mut HashMap<Value, Vec<Arrival>>) -> Built<()> {
+    pub(super) fn book_dead_ends(
+        &self,
+        b: &mut RelevanceBuilder,
+        arrivals: &mut HashMap<Value, Vec<Arrival>>,
+    ) -> Built<()> {
         for &node in self.order.iter().rev().filter(|_| self.composite.ledger) {
             let value = Value::from(node);
             let mut unused = HashMap::new();
@@ -437,7 +514,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn write_ledger(&self, b: &mut RelevanceBuilder, line: LedgerLine) {
+    pub(super) fn write_ledger(&self, b: &mut RelevanceBuilder, line: LedgerLine) {
         let mut line = line;
         if !self.parts.is_empty() {
             line.site = format!("{} {}", self.parts.join("."), line.site);
@@ -489,18 +566,31 @@ impl Walk<'_> {
     }
 }
 
-/// What selectors see of `node`, given which operands are active and which values are explained.
-fn subject(graph: &Graph, node: NodeId, operands: &[bool], explained: &[Value]) -> Subject {
+/// What selectors see of `node` itself, given which operands are active.
+fn subject(graph: &Graph, node: NodeId, operands: &[bool]) -> Subject {
     let op = &graph.node(node).op;
     Subject {
         op: op.mnemonic(),
         family: op.family(),
         class: op.class(operands),
         name: site_name(graph, node.into()),
-        roles: roles::roles_of(graph, node, operands, explained),
+        roles: Vec::new(),
         weight: graph.operands(node).into_iter().any(|operand| graph.constant_source(operand).is_some()),
         active: operands.iter().filter(|&&operand| operand).count(),
     }
+}
+
+/// Whether the node multiplies two active operands.
+fn product_of_two(graph: &Graph, node: NodeId, active: &[bool]) -> bool {
+    let op = &graph.node(node).op;
+    let product = matches!(op, Op::Linear(_) | Op::Elementwise(Elementwise::Binary(Binary::Mul)));
+    product && active.iter().filter(|&&operand| operand).count() == 2
+}
+
+/// Whether a node without active operands has active results, as a loop may that carries on from a constant.
+fn is_active(graph: &Graph, node: NodeId, active: &HashSet<Value>) -> bool {
+    let Op::Control(_) = graph.node(node).op else { return false };
+    (0..graph.node(node).types().len() as u32).any(|port| active.contains(&Value { node, port }))
 }
 
 fn no_rule(subject: &Subject, composite: &str) -> Diagnostic {

@@ -64,6 +64,20 @@ impl Weights {
         !is_active && site.operands.get(slot).is_some_and(|operand| self.dependent.contains(operand))
     }
 
+    /// # Errors
+    /// A node that holds graphs and captures constants that are made of requested weights.
+    pub(super) fn refuse_nested(&self, graph: &Graph, operands: &[Value], active: &[bool]) -> Result<(), Diagnostic> {
+        let mut constants = operands.iter().zip(active).filter(|(_, active)| !**active).map(|(operand, _)| operand);
+        match constants.find(|operand| self.dependent.contains(operand)) {
+            Some(&weight) => {
+                let name = graph.name(weight);
+                let message = format!("`{name}` is used inside a loop or branch, and relevance of such weights is not known");
+                Err(Diagnostic::request(message).help("leave it out of --wrt"))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// What the requested weights among the site's operands get: the weight and its relevance, or its gradient where
     /// `quantity` is the coefficient.
     ///

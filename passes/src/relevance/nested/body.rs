@@ -65,7 +65,7 @@ impl Walk<'_> {
         }
         let walk = self.inside(inner);
         let mut b = RelevanceBuilder::new(&mut walked.opened.graph, &mut walked.promises, &inner.nonnegative, "");
-        walk.pass(&mut b, &inner.passages, &mut state)?;
+        walk.walk_over(&mut b, &inner.passages, &mut state)?;
         for &(_, input) in &inner.ends {
             walked.ends.push(walk.arrive(&mut b, input, &mut state.arrivals, &mut state.relevance)?);
         }

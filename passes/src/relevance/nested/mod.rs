@@ -63,6 +63,13 @@ struct Outcome {
     cut_off: Vec<usize>,
 }
 
+impl Nested {
+    /// What stands on the way in all its graphs.
+    pub(super) fn passages(&self) -> impl Iterator<Item = &Passage> {
+        self.bodies.iter().flat_map(|inner| &inner.passages)
+    }
+}
+
 impl Walk<'_> {
     /// The rules for what is in the graphs of `node`.
     ///
@@ -130,7 +137,7 @@ impl Walk<'_> {
             state.passed.insert(value);
         }
         if ports.iter().all(Option::is_none) {
-            nested.bodies.iter().flat_map(|inner| &inner.passages).for_each(|passage| passage.cut_off(state));
+            nested.passages().for_each(|passage| passage.cut_off(state));
             return Ok(());
         }
         let operands = b.graph().operands(node);

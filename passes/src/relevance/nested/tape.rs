@@ -28,7 +28,10 @@ fn add_tapes_to(graph: &mut Graph, node: NodeId) -> Result<(), GraphError> {
             let name = graph.fresh_name(&format!("tape.{}", body.name(input)));
             let taken = names.contains(&name);
             names.push(if taken { graph.fresh_name(&format!("{name}.{}", names.len())) } else { name });
-            let result = format!("tape.{}", body.results.len());
+            let mut result = format!("tape.{}", body.results.len());
+            while body.results.iter().any(|other| other.name == result) {
+                result.push('.');
+            }
             body.results.push(GraphResult { name: result, value: input });
         }
     }
