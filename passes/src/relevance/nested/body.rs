@@ -26,9 +26,12 @@ pub(super) struct Walked {
 }
 
 impl Walked {
-    /// A builder of further nodes in the nested graph.
-    pub(super) fn builder<'b>(&'b mut self, inner: &'b Inner) -> RelevanceBuilder<'b> {
-        RelevanceBuilder::new(&mut self.opened.graph, &mut self.promises, &inner.nonnegative, "")
+    /// A builder of further nodes in the nested graph, made by `rule`.
+    pub(super) fn builder<'b>(&'b mut self, inner: &'b Inner, rule: &str) -> RelevanceBuilder<'b> {
+        let result = self.opened.graph.results.first().map(|result| result.value);
+        let mut b = RelevanceBuilder::new(&mut self.opened.graph, &mut self.promises, &inner.nonnegative, "");
+        result.into_iter().for_each(|result| b.begin(result, rule));
+        b
     }
 
     /// An input of the nested graph.
@@ -70,7 +73,7 @@ impl Walk<'_> {
             walked.ends.push(walk.arrive(&mut b, input, &mut state.arrivals, &mut state.relevance)?);
         }
         walk.book_dead_ends(&mut b, &mut state.arrivals)?;
-        walked.absorbed = absorbed_in_all(&mut b)?;
+        walked.absorbed = absorbed_in_all(&mut walked.builder(inner, "ledger"))?;
         walked.cut_off = state.cut_off;
         Ok(walked)
     }

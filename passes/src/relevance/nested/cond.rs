@@ -71,7 +71,7 @@ impl Walk<'_> {
         let ends: Vec<(usize, Value, Option<Arrival>)> =
             inner.ends.iter().zip(&walked.ends).map(|(&(slot, input), end)| (slot, input, *end)).collect();
         let absorbed = walked.absorbed.clone();
-        let mut b = walked.builder(inner);
+        let mut b = walked.builder(inner, "Cond");
         for &(slot, carrier) in &given.sent {
             let Some(&(_, input, end)) = ends.iter().find(|(of, ..)| *of == slot) else { continue };
             results.push(match end {

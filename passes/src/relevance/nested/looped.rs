@@ -126,7 +126,7 @@ impl Walk<'_> {
         for (slot, carrier) in carriers.iter().enumerate().take(carried) {
             let (Some(carrier), Some(seed)) = (*carrier, walked.seeds.get(slot).copied().flatten()) else { continue };
             let end = ends.iter().find(|(of, ..)| *of == slot).and_then(|(_, input, end)| Some((*input, (*end)?)));
-            let mut b = walked.builder(inner);
+            let mut b = walked.builder(inner, "Loop");
             let result = match end {
                 Some((input, arrival)) if carrier == Carrier::Relevance => self.as_relevance(&mut b, input, arrival)?,
                 Some((_, arrival)) => arrival.value,
@@ -139,7 +139,7 @@ impl Walk<'_> {
             if slot >= carried + scanned {
                 let name = format!("{}.{}", arrival.carrier.letter(), walked.opened.graph.name(input));
                 let total = walked.input(walked.opened.graph.ty(input).clone(), &name)?;
-                let result = add(&mut walked.builder(inner), total, arrival.value, &name)?;
+                let result = add(&mut walked.builder(inner, "Loop"), total, arrival.value, &name)?;
                 reversed.push(Carried::Captured { slot, carrier: arrival.carrier }, total, result);
             } else if slot >= carried {
                 reversed.stacks.push(Sent { slot, arrival });
@@ -147,7 +147,7 @@ impl Walk<'_> {
         }
         for (kind, sum) in walked.absorbed.clone() {
             let total = walked.input(number(), kind.name())?;
-            let result = add(&mut walked.builder(inner), total, sum, kind.name())?;
+            let result = add(&mut walked.builder(inner, "ledger"), total, sum, kind.name())?;
             reversed.push(Carried::Absorbed(kind), total, result);
         }
         Ok(reversed)

@@ -194,3 +194,115 @@ fn join(one: Option<Carrier>, other: Option<Carrier>) -> Option<Carrier> {
         (None, None) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::check_composite;
+
+    /// An Elman network over a sequence, its state a graph input.
+    const RECURRENT: &str = r#"
+        input %x : f32[T, N, 3]
+        input %h : f32[N, 2]
+        weight @w : f32[3, 2]
+        weight @u : f32[2, 2]
+        weight @b : f32[2]
+        forward
+          %last, %all = loop %h, %x, @w, @u, @b {trips=T, carried=1, scanned=1} : f32[N, 2], f32[T, N, 2] from "/rnn"
+            body
+              input %i : i64[]
+              input %h : f32[N, 2]
+              input %x : f32[N, 3]
+              input %w : f32[3, 2]
+              input %u : f32[2, 2]
+              input %b : f32[2]
+              forward
+                %a = dot %x, %w, %b {contract=1x0} : f32[N, 2] from "/rnn/in"
+                %r = dot %h, %u {contract=1x0} : f32[N, 2] from "/rnn/state"
+                %s = add %a, %r : f32[N, 2] from "/rnn/sum"
+                %t = tanh %s : f32[N, 2] from "/rnn/tanh"
+              result "h" = %t
+              result "all" = %t
+            end
+        result "output/y" = %last
+        "#;
+
+    #[test]
+    fn loop_epsilon() {
+        check_composite("nested", "loop_epsilon", "epsilon", RECURRENT);
+    }
+
+    #[test]
+    fn loop_attnlrp() {
+        check_composite("nested", "loop_attnlrp", "attnlrp", RECURRENT);
+    }
+
+    /// A selective scan whose parameters are computed outside of the loop.
+    #[test]
+    fn loop_mamba() {
+        check_composite(
+            "nested",
+            "loop_mamba",
+            "mamba",
+            r#"
+        input %x : f32[T, N, 3]
+        weight @w : f32[3, 3]
+        prepare
+          %zero = const 0 : f32[N, 3]
+        forward
+          %u = tanh %x : f32[T, N, 3] from "/u"
+          %d = dot %u, @w {contract=2x0} : f32[T, N, 3] from "/delta"
+          %a = exp %d : f32[T, N, 3] from "/decay"
+          %i = mul %u, %d : f32[T, N, 3] from "/in"
+          %last, %all = loop %zero, %a, %i {trips=T, carried=1, scanned=2} : f32[N, 3], f32[T, N, 3] from "/scan"
+            body
+              input %i : i64[]
+              input %h : f32[N, 3]
+              input %a : f32[N, 3]
+              input %b : f32[N, 3]
+              forward
+                %ah = mul %a, %h : f32[N, 3] from "/scan/decay"
+                %s = add %ah, %b : f32[N, 3] from "/scan/sum"
+              result "h" = %s
+              result "all" = %s
+            end
+          %first = reduce_sum %all {axes=[0]} : f32[N, 3] from "/sum"
+        result "output/y" = %first
+        "#,
+        );
+    }
+
+    #[test]
+    fn cond_epsilon() {
+        check_composite(
+            "nested",
+            "cond_epsilon",
+            "epsilon",
+            r#"
+        input %x : f32[N, 3]
+        input %k : f32[C]
+        weight @w : f32[3, 3]
+        weight @b : f32[3]
+        forward
+          %y = cond %x, @w, @b {choice=C} : f32[N, 3] from "/if"
+            then
+              input %x : f32[N, 3]
+              input %w : f32[3, 3]
+              input %b : f32[3]
+              forward
+                %a = dot %x, %w, %b {contract=1x0} : f32[N, 3] from "/then/fc"
+                %t = relu %a : f32[N, 3] from "/then/relu"
+              result "y" = %t
+            end
+            else
+              input %x : f32[N, 3]
+              input %w : f32[3, 3]
+              input %b : f32[3]
+              forward
+                %t = tanh %x : f32[N, 3] from "/else/tanh"
+              result "y" = %t
+            end
+        result "output/y" = %y
+        "#,
+        );
+    }
+}
