@@ -1,10 +1,12 @@
-//! Nested graphs.
+//! Choice between graphs.
 
-use super::finding::{Lowered, Refusal, invalid, unsupported};
+use lrpc_ir::Value;
+use lrpc_ir::ops::Elementwise;
+
+use super::finding::{Lowered, invalid, unsupported};
 use super::known::Known;
-use super::lowering::{Keep, Slot};
+use super::nested::{values_of, written_out};
 use super::site::Site;
-use super::structure;
 use super::table::OpDef;
 use crate::onnx::proto::GraphProto;
 
@@ -14,63 +16,47 @@ pub(super) const OPERATORS: &[OpDef] = &[OpDef::new("If", 1, conditional)];
 fn conditional(site: &mut Site) -> Lowered {
     site.input_type(0)?;
     let condition = site.known(0).and_then(Known::numbers);
-    let branches = [site.graph_attribute("else_branch")?, site.graph_attribute("then_branch")?];
-    let branch = match condition.as_deref() {
-        Some([0]) => branches[0],
-        Some([_]) => branches[1],
-        _ => return unsupported("the condition is computed when the model runs"),
-    };
-    if !branch.sparse_initializer.is_empty() || branch.output.len() != site.node.output.len() {
-        return invalid("the branch does not give the node's outputs, or has sparse initializers");
+    let then_branch = (site.graph_attribute("then_branch")?, "then_branch");
+    let else_branch = (site.graph_attribute("else_branch")?, "else_branch");
+    let outputs = site.node.output.len();
+    if [then_branch, else_branch].iter().any(|(branch, _)| branch.output.len() != outputs || !branch.input.is_empty()) {
+        return invalid("a branch does not give the node's outputs, or has inputs");
     }
-    let nodes = branch.node.iter().flat_map(|node| &node.output).map(String::as_str);
-    let names: Vec<&str> = branch.initializer.iter().map(|tensor| tensor.name()).chain(nodes).collect();
-    let outside: Vec<_> = names.iter().map(|name| site.lowering.slot(name).cloned()).collect();
-    site.lowering.depth = site.lowering.depth.saturating_add(1);
-    let outcome = take_place(site, branch);
-    site.lowering.depth = site.lowering.depth.saturating_sub(1);
-    // The branch's names end with it.
-    for (name, slot) in names.into_iter().zip(outside) {
-        site.lowering.restore(name, slot);
+    match condition.as_deref() {
+        Some([0]) => taken(site, else_branch),
+        Some([_]) => taken(site, then_branch),
+        _ if site.lowering.is_nested() => both(site, then_branch, else_branch),
+        _ => unsupported("the condition is computed when the model runs"),
     }
-    for (index, slot) in outcome?.into_iter().enumerate() {
-        match slot {
-            Slot::Value(value, _) => site.output(index, value)?,
-            Slot::Known(known) => site.output_known(index, known),
-            Slot::Tensor(..) | Slot::Refused => return Err(Refusal::Follows),
-        }
+}
+
+fn taken<'m>(site: &mut Site<'_, 'm>, (branch, attribute): (&'m GraphProto, &str)) -> Lowered {
+    let slots = written_out(site, branch, attribute, Vec::new(), usize::MAX)?;
+    for (index, slot) in slots.into_iter().enumerate() {
+        site.output_slot(index, slot)?;
     }
     Ok(())
 }
 
-/// Lowers the branch and returns what its outputs stand for.
-fn take_place<'m>(site: &mut Site<'_, 'm>, branch: &'m GraphProto) -> Lowered<Vec<Slot<'m>>> {
-    for tensor in &branch.initializer {
-        match site.lowering.file.tensor(tensor) {
-            Some(data) => site.lowering.define_tensor(tensor.name(), data, Keep::Inline),
-            None => return unsupported("an initializer of the branch has an element type that is not supported"),
+/// Inside a loop the condition may differ from run to run: both branches are computed and chosen between.
+fn both<'m>(
+    site: &mut Site<'_, 'm>,
+    then_branch: (&'m GraphProto, &str),
+    else_branch: (&'m GraphProto, &str),
+) -> Lowered {
+    let condition = site.input(0)?;
+    let condition = site.reshape(condition, Vec::new())?;
+    let mut branch = |(graph, attribute): (&'m GraphProto, &str)| -> Lowered<Vec<Value>> {
+        values_of(&written_out(site, graph, attribute, Vec::new(), 0)?)
+    };
+    let pairs: Vec<(Value, Value)> = branch(then_branch)?.into_iter().zip(branch(else_branch)?).collect();
+    for (index, (a, b)) in pairs.into_iter().enumerate() {
+        let (ty, other) = (site.ty(a), site.ty(b));
+        if ty != other {
+            return unsupported(format!("inside a loop, its branches give {ty} and {other}"));
         }
+        let result = site.elementwise(Elementwise::Where, &[condition, a, b])?;
+        site.output(index, result)?;
     }
-    let used = structure::used_names(branch);
-    for node in &branch.node {
-        super::lower_node(site.lowering, node, &used)
-            .map_err(|refusal| inside(refusal, &structure::node_name(node)))?;
-    }
-    let mut slots = Vec::with_capacity(branch.output.len());
-    for output in &branch.output {
-        slots.push(match site.lowering.slot(output.name()) {
-            Some(Slot::Known(known)) => Slot::Known(known.clone()),
-            _ => Slot::Value(site.lowering.value(output.name())?, None),
-        });
-    }
-    Ok(slots)
-}
-
-/// Findings are about nodes of the main graph; one inside a branch is named in the reason.
-fn inside(refusal: Refusal, node: &str) -> Refusal {
-    match refusal {
-        Refusal::Unsupported(reason) => Refusal::Unsupported(format!("in the branch taken, {node:?}: {reason}")),
-        Refusal::Invalid(reason) => Refusal::Invalid(format!("in the branch taken, {node:?}: {reason}")),
-        Refusal::Follows => Refusal::Follows,
-    }
+    Ok(())
 }

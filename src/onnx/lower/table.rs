@@ -4,8 +4,8 @@ use super::finding::{Lowered, unsupported};
 use super::known::Known;
 use super::site::Site;
 use super::{
-    attention, control, einsum, elementwise, gather, linear, movement, normalize, pad, pool, reduce, resize, scan,
-    select, slice, source,
+    attention, control, einsum, elementwise, gather, linear, loops, movement, normalize, pad, pool, recurrent, reduce,
+    resize, scan, select, slice, source,
 };
 
 /// An ONNX operator and how it becomes primitives.
@@ -37,7 +37,7 @@ impl OpDef {
 }
 
 /// Every operator, by family.
-const OPERATORS: [&[OpDef]; 16] = [
+const OPERATORS: [&[OpDef]; 18] = [
     source::OPERATORS,
     elementwise::OPERATORS,
     linear::OPERATORS,
@@ -54,6 +54,8 @@ const OPERATORS: [&[OpDef]; 16] = [
     normalize::OPERATORS,
     scan::OPERATORS,
     control::OPERATORS,
+    loops::OPERATORS,
+    recurrent::OPERATORS,
 ];
 
 /// Every operator that can be lowered; one whose meaning has changed stands there once per meaning.
