@@ -7,11 +7,14 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
+mod branches;
 mod equality;
 #[path = "../rules/funnel.rs"]
 #[allow(dead_code, reason = "the tests of rules use more of it")]
 mod funnel;
+mod nested;
 mod network;
 #[path = "../rules/numbers.rs"]
 #[allow(dead_code, reason = "the tests of rules use more of it")]
 mod numbers;
+mod twin;

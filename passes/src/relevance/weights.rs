@@ -52,7 +52,8 @@ impl Weights {
         let mut dependent: HashSet<Value> = requested.iter().copied().collect();
         for &node in order.iter().filter(|_| !requested.is_empty()) {
             if graph.operands(node).iter().any(|operand| dependent.contains(operand)) {
-                dependent.insert(node.into());
+                let ports = 0..graph.node(node).types().len() as u32;
+                dependent.extend(ports.map(|port| Value { node, port }));
             }
         }
         Weights { requested: requested.iter().copied().collect(), dependent }
@@ -64,18 +65,16 @@ impl Weights {
         !is_active && site.operands.get(slot).is_some_and(|operand| self.dependent.contains(operand))
     }
 
-    /// # Errors
-    /// A node that holds graphs and captures constants that are made of requested weights.
-    pub(super) fn refuse_nested(&self, graph: &Graph, operands: &[Value], active: &[bool]) -> Result<(), Diagnostic> {
-        let mut constants = operands.iter().zip(active).filter(|(_, active)| !**active).map(|(operand, _)| operand);
-        match constants.find(|operand| self.dependent.contains(operand)) {
-            Some(&weight) => {
-                let name = graph.name(weight);
-                let message = format!("`{name}` is used inside a loop or branch, and relevance of such weights is not known");
-                Err(Diagnostic::request(message).help("leave it out of --wrt"))
-            }
-            None => Ok(()),
-        }
+    /// Whether `value` depends on a requested weight.
+    pub(super) fn reach(&self, value: Value) -> bool {
+        self.dependent.contains(&value)
+    }
+
+    /// The requested weights, in order.
+    pub(super) fn requested(&self) -> Vec<Value> {
+        let mut requested: Vec<Value> = self.requested.iter().copied().collect();
+        requested.sort_unstable();
+        requested
     }
 
     /// What the requested weights among the site's operands get: the weight and its relevance, or its gradient where
@@ -103,7 +102,7 @@ impl Weights {
     }
 
     /// From a constant operand back to the weight that it is made of.
-    fn origin(&self, b: &mut RelevanceBuilder, operand: Value, arrival: Arrival) -> Built<(Value, Arrival)> {
+    pub(super) fn origin(&self, b: &mut RelevanceBuilder, operand: Value, arrival: Arrival) -> Built<(Value, Arrival)> {
         let (mut value, mut arrival) = (operand, arrival);
         while !self.requested.contains(&value) {
             let node = value.node;

@@ -20,6 +20,8 @@ pub(super) struct Walked {
     pub(super) seeds: Vec<Option<Value>>,
     /// What arrived at each of [`Inner::ends`].
     pub(super) ends: Vec<Option<Arrival>>,
+    /// What arrived at requested weights, each with the outer value that it is.
+    pub(super) weights: Vec<(Value, Arrival)>,
     /// What was absorbed of each kind, summed in f64.
     pub(super) absorbed: Vec<(Absorbed, Value)>,
     pub(super) cut_off: Vec<usize>,
@@ -52,6 +54,7 @@ impl Walk<'_> {
             promises: HashMap::new(),
             seeds: Vec::new(),
             ends: Vec::new(),
+            weights: Vec::new(),
             absorbed: Vec::new(),
             cut_off: Vec::new(),
         };
@@ -71,6 +74,11 @@ impl Walk<'_> {
         walk.walk_over(&mut b, &inner.passages, &mut state)?;
         for &(_, input) in &inner.ends {
             walked.ends.push(walk.arrive(&mut b, input, &mut state.arrivals, &mut state.relevance)?);
+        }
+        for weight in inner.weights.requested() {
+            let outer = inner.opened.constants.get(inner.opened.graph.name(weight)).copied();
+            let arrival = walk.arrive(&mut b, weight, &mut state.arrivals, &mut state.relevance)?;
+            walked.weights.extend(outer.zip(arrival));
         }
         walk.book_dead_ends(&mut b, &mut state.arrivals)?;
         walked.absorbed = absorbed_in_all(&mut walked.builder(inner, "ledger"))?;

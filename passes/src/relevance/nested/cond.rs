@@ -19,6 +19,8 @@ use crate::nested::{Draft, assemble};
 struct Given {
     /// The operands that something goes to in any branch.
     sent: Vec<(usize, Carrier)>,
+    /// The captured constants that are made of requested weights.
+    weights: Vec<(Value, Carrier)>,
     absorbed: Vec<Absorbed>,
 }
 
@@ -37,7 +39,7 @@ impl Walk<'_> {
         let mut drafts = Vec::new();
         let mut cut_off = Vec::new();
         for (inner, mut walked) in nested.bodies.iter().zip(walked) {
-            let results = self.results_of_branch(inner, &mut walked, &given)?;
+            let results = self.results_of_branch(b, inner, &mut walked, &given)?;
             cut_off.append(&mut walked.cut_off);
             let bound: Vec<Value> = walked.seeds.iter().flatten().copied().collect();
             drafts.push((walked.opened, bound, results));
@@ -60,17 +62,27 @@ impl Walk<'_> {
         let sent: Vec<Sent> = sent
             .map(|(port, &(slot, carrier))| Sent { slot, arrival: Arrival { carrier, value: at(port) } })
             .collect();
+        let weights = given.weights.iter().enumerate();
+        let weights: Vec<(Value, Arrival)> = weights
+            .map(|(place, &(constant, carrier))| (constant, Arrival { carrier, value: at(sent.len() + place) }))
+            .collect();
         let absorbed = given.absorbed.iter().enumerate();
-        let absorbed = absorbed.map(|(place, &kind)| (kind, at(sent.len() + place))).collect();
-        Ok(Outcome { sent, absorbed, cut_off })
+        let absorbed = absorbed.map(|(place, &kind)| (kind, at(sent.len() + weights.len() + place))).collect();
+        Ok(Outcome { sent, weights, absorbed, cut_off })
     }
 
     /// The results of one branch, zeros where it has nothing to give.
-    fn results_of_branch(&self, inner: &Inner, walked: &mut Walked, given: &Given) -> Built<Vec<(String, Value)>> {
+    fn results_of_branch(
+        &self,
+        outer: &RelevanceBuilder,
+        inner: &Inner,
+        walked: &mut Walked,
+        given: &Given,
+    ) -> Built<Vec<(String, Value)>> {
         let mut results = Vec::new();
         let ends: Vec<(usize, Value, Option<Arrival>)> =
             inner.ends.iter().zip(&walked.ends).map(|(&(slot, input), end)| (slot, input, *end)).collect();
-        let absorbed = walked.absorbed.clone();
+        let (weights, absorbed) = (walked.weights.clone(), walked.absorbed.clone());
         let mut b = walked.builder(inner, "Cond");
         for &(slot, carrier) in &given.sent {
             let Some(&(_, input, end)) = ends.iter().find(|(of, ..)| *of == slot) else { continue };
@@ -79,6 +91,11 @@ impl Walk<'_> {
                 Some(arrival) => arrival.value,
                 None => zeros(&mut b, input)?,
             });
+        }
+        for (constant, _) in &given.weights {
+            let share = weights.iter().find(|(of, _)| of == constant).map(|(_, arrival)| arrival.value);
+            let ty = outer.ty(*constant);
+            results.push(share.map_or_else(|| b.filled(0.0, ty.dtype, &ty.shape), Ok)?);
         }
         for kind in &given.absorbed {
             let sum = absorbed.iter().find(|(of, _)| of == kind).map(|(_, sum)| *sum);
@@ -90,13 +107,19 @@ impl Walk<'_> {
 
 impl Given {
     fn of(bodies: &[Inner], walked: &[Walked]) -> Given {
-        let mut given = Given { sent: Vec::new(), absorbed: Vec::new() };
+        let mut given = Given { sent: Vec::new(), weights: Vec::new(), absorbed: Vec::new() };
         for (inner, walked) in bodies.iter().zip(walked) {
             for ((slot, _), end) in inner.ends.iter().zip(&walked.ends) {
                 let Some(arrival) = end else { continue };
                 match given.sent.iter_mut().find(|(of, _)| of == slot) {
                     Some((_, carrier)) => *carrier = join(Some(*carrier), Some(arrival.carrier)).unwrap_or(*carrier),
                     None => given.sent.push((*slot, arrival.carrier)),
+                }
+            }
+            // A request decides how relevance of weights travels, in both branches alike.
+            for (constant, arrival) in &walked.weights {
+                if given.weights.iter().all(|(of, _)| of != constant) {
+                    given.weights.push((*constant, arrival.carrier));
                 }
             }
             let kinds = walked.absorbed.iter().map(|(kind, _)| *kind);
@@ -112,6 +135,8 @@ impl Given {
             format!("{}.{name}", carrier.letter())
         });
         let node = b.graph().name(nested.node.into());
-        sent.chain(self.absorbed.iter().map(|kind| format!("{}.{node}", kind.name()))).collect()
+        let weights =
+            self.weights.iter().map(|(constant, carrier)| format!("{}.{}", carrier.letter(), b.graph().name(*constant)));
+        sent.chain(weights).chain(self.absorbed.iter().map(|kind| format!("{}.{node}", kind.name()))).collect()
     }
 }

@@ -1,7 +1,7 @@
 //! Relevance of a loop: a loop in the other direction.
 //!
-//! It carries the relevance of what the forward loop carries, the sums over all runs of what captured values get, and
-//! the sums of what was absorbed. It scans the tapes and sequences that its body needs to run the forward body again,
+//! It carries the relevance of what the forward loop carries, the sums over all runs of what captured values and requested
+//! weights get, and the sums of what was absorbed. It scans the tapes and sequences that its body needs to run the forward body again,
 //! and the relevance of the stacks; it stacks the relevance of the scanned sequences.
 
 use lrpc_ir::graph::Value;
@@ -21,6 +21,8 @@ enum Carried {
     State { slot: usize, carrier: Carrier },
     /// The relevance of a captured value, summed over the runs.
     Captured { slot: usize, carrier: Carrier },
+    /// The relevance of a captured constant that is made of requested weights, summed over the runs.
+    Weight { constant: Value, carrier: Carrier },
     /// What was absorbed, summed over the runs.
     Absorbed(Absorbed),
 }
@@ -145,6 +147,12 @@ impl Walk<'_> {
                 reversed.stacks.push(Sent { slot, arrival });
             }
         }
+        for (constant, arrival) in walked.weights.clone() {
+            let ty = walked.opened.graph.ty(arrival.value).clone();
+            let total = walked.input(ty, arrival.carrier.letter())?;
+            let result = add(&mut walked.builder(inner, "Loop"), total, arrival.value, arrival.carrier.letter())?;
+            reversed.push(Carried::Weight { constant, carrier: arrival.carrier }, total, result);
+        }
         for (kind, sum) in walked.absorbed.clone() {
             let total = walked.input(number(), kind.name())?;
             let result = add(&mut walked.builder(inner, "ledger"), total, sum, kind.name())?;
@@ -176,6 +184,7 @@ impl Walk<'_> {
                     let operand = operand(b, nested, slot)?;
                     zeros(b, operand)?
                 }
+                Carried::Weight { constant, .. } => zeros(b, constant)?,
                 Carried::Absorbed(_) => b.filled(0.0, DType::F64, &[])?,
             });
         }
@@ -192,6 +201,9 @@ impl Walk<'_> {
         let node = b.graph().name(nested.node.into());
         let carried = reversed.carried.iter().map(|one| match *one {
             Carried::State { slot, carrier } | Carried::Captured { slot, carrier } => of(slot, carrier),
+            Carried::Weight { constant, carrier } => {
+                format!("{}.{}", carrier.letter(), b.graph().name(constant))
+            }
             Carried::Absorbed(kind) => format!("{}.{node}", kind.name()),
         });
         carried.chain(reversed.stacks.iter().map(|sent| of(sent.slot, sent.arrival.carrier))).collect()
@@ -207,7 +219,7 @@ impl Reversed {
 }
 
 fn outcome(node: lrpc_ir::NodeId, reversed: Reversed, cut_off: Vec<usize>) -> Outcome {
-    let mut outcome = Outcome { sent: Vec::new(), absorbed: Vec::new(), cut_off };
+    let mut outcome = Outcome { sent: Vec::new(), weights: Vec::new(), absorbed: Vec::new(), cut_off };
     let count = reversed.carried.len();
     for (port, one) in reversed.carried.into_iter().enumerate() {
         let value = Value { node, port: port as u32 };
@@ -215,6 +227,7 @@ fn outcome(node: lrpc_ir::NodeId, reversed: Reversed, cut_off: Vec<usize>) -> Ou
             Carried::State { slot, carrier } | Carried::Captured { slot, carrier } => {
                 outcome.sent.push(Sent { slot, arrival: Arrival { carrier, value } });
             }
+            Carried::Weight { constant, carrier } => outcome.weights.push((constant, Arrival { carrier, value })),
             Carried::Absorbed(kind) => outcome.absorbed.push((kind, value)),
         }
     }

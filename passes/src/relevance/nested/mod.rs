@@ -58,6 +58,8 @@ struct Sent {
 /// What came out of a node of the relevance region that holds graphs.
 struct Outcome {
     sent: Vec<Sent>,
+    /// What goes to captured constants that are made of requested weights.
+    weights: Vec<(Value, Arrival)>,
     absorbed: Vec<(Absorbed, Value)>,
     /// Operations inside that nothing arrived at, by their places among what is told.
     cut_off: Vec<usize>,
@@ -93,6 +95,9 @@ impl Walk<'_> {
             let ends = slots.filter(|(_, input)| wrt.contains(input)).collect();
             let order = opened.graph.order();
             let nonnegative = nonnegative_values(&opened.graph, &order);
+            let constants = opened.constants.iter().filter(|(_, outer)| self.weights.reach(**outer));
+            let requested: Vec<Value> = constants.filter_map(|(name, _)| opened.graph.find(name)).collect();
+            let weights = Weights::of(&opened.graph, &order, &requested);
             let mut inner = Inner {
                 opened,
                 order,
@@ -101,7 +106,7 @@ impl Walk<'_> {
                 passages: Vec::new(),
                 request: Request { unit_seed: self.request.unit_seed, ..Request::default() },
                 wrt,
-                weights: Weights::default(),
+                weights,
                 masks: HashMap::new(),
             };
             let results: Vec<Value> = inner.opened.graph.results.iter().map(|result| result.value).collect();
@@ -141,7 +146,6 @@ impl Walk<'_> {
             return Ok(());
         }
         let operands = b.graph().operands(node);
-        self.weights.refuse_nested(b.graph(), &operands, &nested.active)?;
         let Op::Control(control) = b.graph().node(node).op.clone() else { return Ok(()) };
         let (rule, outcome) = match &control {
             Control::Loop { .. } => {
@@ -155,8 +159,12 @@ impl Walk<'_> {
             Control::While { .. } => return Ok(()),
         };
         b.begin(node.into(), rule);
-        let Outcome { sent, mut absorbed, cut_off } = outcome;
+        let Outcome { sent, weights, mut absorbed, cut_off } = outcome;
         state.cut_off.extend(cut_off);
+        for (constant, arrival) in weights {
+            let (weight, share) = self.weights.origin(b, constant, arrival)?;
+            state.arrivals.entry(weight).or_default().push(share);
+        }
         let (mut input, mut output) = (Vec::new(), Vec::new());
         for (port, arrival) in ports.iter().enumerate() {
             if let (Some(arrival), true) = (arrival, self.composite.ledger) {
