@@ -52,6 +52,7 @@ impl Graph {
             }
         };
         self.results.iter_mut().for_each(|result| renumber(&mut result.value));
+        self.measures.iter_mut().for_each(|measure| renumber(&mut measure.value));
         for line in &mut self.ledger {
             line.input.iter_mut().for_each(renumber);
             line.output.iter_mut().for_each(renumber);

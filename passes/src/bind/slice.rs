@@ -26,6 +26,7 @@ pub(super) fn slice(graph: &Graph, request: &Request) -> Result<Graph, Diagnosti
         let op = graph.node(input.node).op.clone();
         sliced.set_op(input.node, op, &[]).map_err(|error| Diagnostic::new(error.to_string()))?;
     }
+    sliced.remove_unused_measures();
     if !holders(&sliced).is_empty() {
         // Users that nobody wants would keep results of loops alive.
         sliced.remove_dead();

@@ -4,8 +4,9 @@ use super::finding::{Lowered, unsupported};
 use super::known::Known;
 use super::site::Site;
 use super::{
-    attention, control, einsum, elementwise, gather, linear, loops, movement, normalize, pad, pool, recurrent, reduce,
-    resize, scan, select, slice, source,
+    attention, bits, control, determinant, einsum, elementwise, gather, linear, linear_attention, loops, movement,
+    normalize, pad, pool, qlinear, quantize, recurrent, reduce, refused, resize, rotary, scan, scatter, select, slice,
+    source,
 };
 
 /// An ONNX operator and how it becomes primitives.
@@ -30,6 +31,11 @@ impl OpDef {
         Self { name, domain: "", since, fold: |_| Ok(None), lower }
     }
 
+    /// An operator of ONNX Runtime's own domain.
+    pub(super) const fn microsoft(name: &'static str, lower: fn(&mut Site) -> Lowered) -> Self {
+        Self { name, domain: "com.microsoft", since: 1, fold: |_| Ok(None), lower }
+    }
+
     /// The operator, evaluated at import where it can be.
     pub(super) const fn folding(self, fold: fn(&mut Site) -> Lowered<Option<Known>>) -> Self {
         Self { fold, ..self }
@@ -37,17 +43,23 @@ impl OpDef {
 }
 
 /// Every operator, by family.
-const OPERATORS: [&[OpDef]; 18] = [
+const OPERATORS: [&[OpDef]; 26] = [
     source::OPERATORS,
     elementwise::OPERATORS,
     linear::OPERATORS,
     einsum::OPERATORS,
     attention::OPERATORS,
+    rotary::OPERATORS,
     reduce::OPERATORS,
     movement::OPERATORS,
     slice::OPERATORS,
     pad::OPERATORS,
     gather::OPERATORS,
+    scatter::OPERATORS,
+    bits::OPERATORS,
+    determinant::OPERATORS,
+    linear_attention::OPERATORS,
+    refused::OPERATORS,
     select::OPERATORS,
     pool::OPERATORS,
     resize::OPERATORS,
@@ -56,6 +68,8 @@ const OPERATORS: [&[OpDef]; 18] = [
     control::OPERATORS,
     loops::OPERATORS,
     recurrent::OPERATORS,
+    quantize::OPERATORS,
+    qlinear::OPERATORS,
 ];
 
 /// Every operator that can be lowered; one whose meaning has changed stands there once per meaning.

@@ -29,10 +29,9 @@ pub(super) fn read(site: &mut Site, cell: Cell, directions: usize) -> Lowered<Ve
     }
     let mut alphas = site.floats("activation_alpha")?.unwrap_or_default().into_iter();
     let mut betas = site.floats("activation_beta")?.unwrap_or_default().into_iter();
-    let single = |default: f32| f64::from(default);
     let activation = |name: String| {
-        let mut alpha = |default: f32| alphas.next().unwrap_or(single(default));
-        let mut beta = |default: f32| betas.next().unwrap_or(single(default));
+        let mut alpha = |default: f32| alphas.next().unwrap_or(default.into());
+        let mut beta = |default: f32| betas.next().unwrap_or(default.into());
         Ok(match name.to_ascii_lowercase().as_str() {
             "relu" => Activation::Plain(Function::Relu, [0.0; 2]),
             "tanh" => Activation::Plain(Function::Tanh, [0.0; 2]),
@@ -43,8 +42,17 @@ pub(super) fn read(site: &mut Site, cell: Cell, directions: usize) -> Lowered<Ve
             "thresholdedrelu" => Activation::Plain(Function::ThresholdedRelu, [alpha(1.0), 0.0]),
             "elu" => Activation::Plain(Function::Elu, [alpha(1.0), 0.0]),
             "hardsigmoid" => Activation::Plain(Function::HardSigmoid, [alpha(0.2), beta(0.5)]),
-            "affine" => Activation::Affine(alpha(1.0), beta(0.0)),
-            "scaledtanh" => Activation::ScaledTanh(alpha(1.0), beta(1.0)),
+            // No operator of these names gives defaults.
+            "affine" | "scaledtanh" => {
+                let (Some(alpha), Some(beta)) = (alphas.next(), betas.next()) else {
+                    return unsupported(format!("the activation {name:?} without alpha and beta"));
+                };
+                if name.eq_ignore_ascii_case("affine") {
+                    Activation::Affine(alpha, beta)
+                } else {
+                    Activation::ScaledTanh(alpha, beta)
+                }
+            }
             _ => return unsupported(format!("the activation {name:?}")),
         })
     };
