@@ -6,6 +6,7 @@
 
 pub(crate) mod active;
 pub mod builder;
+mod choose;
 pub mod composite;
 pub mod condition;
 mod filter;

@@ -64,7 +64,7 @@ impl Walk<'_> {
                 walked.seeds.push(None);
                 continue;
             };
-            let (ty, name) = (inner.opened.graph.ty(result.value).clone(), inner.opened.graph.name(result.value));
+            let (ty, name) = (of_relevance(inner.opened.graph.ty(result.value)), inner.opened.graph.name(result.value));
             let value = walked.input(ty, &format!("{}.{name}", carrier.letter()))?;
             walked.seeds.push(Some(value));
             state.arrivals.entry(result.value).or_default().push(Arrival { carrier, value });
@@ -123,4 +123,16 @@ fn in_all(b: &mut RelevanceBuilder, value: Value, name: &str) -> Built<Value> {
 /// `a + b`, called `name`.
 pub(super) fn add(b: &mut RelevanceBuilder, left: Value, right: Value, name: &str) -> Built<Value> {
     b.named(Op::Elementwise(Elementwise::Binary(Binary::Add)), &[left, right], name)
+}
+
+/// The type of the relevance of a value: that of the value, but for quantised integers.
+fn of_relevance(ty: &TensorType) -> TensorType {
+    let dtype = if ty.dtype.is_float() { ty.dtype } else { DType::F32 };
+    TensorType::new(dtype, ty.shape.clone())
+}
+
+/// Relevance of zero for `value`.
+pub(super) fn zeros(b: &mut RelevanceBuilder, value: Value) -> Built<Value> {
+    let ty = of_relevance(&b.ty(value));
+    b.filled(0.0, ty.dtype, &ty.shape)
 }

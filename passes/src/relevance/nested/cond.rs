@@ -10,8 +10,7 @@ use lrpc_ir::{Absorbed, DType, Diagnostic, Op};
 use super::super::builder::{Built, RelevanceBuilder};
 use super::super::site::{Arrival, Carrier};
 use super::super::walk::Walk;
-use super::body::Walked;
-use super::looped::zeros;
+use super::body::{Walked, zeros};
 use super::{Inner, Nested, Outcome, Sent, join};
 use crate::nested::{Draft, assemble};
 

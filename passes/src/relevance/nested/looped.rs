@@ -11,7 +11,7 @@ use lrpc_ir::{Absorbed, DType, Diagnostic, TensorType};
 use super::super::builder::{Built, RelevanceBuilder};
 use super::super::site::{Arrival, Carrier};
 use super::super::walk::Walk;
-use super::body::{Walked, add};
+use super::body::{Walked, add, zeros};
 use super::{Inner, Nested, Outcome, Sent, join};
 use crate::nested::{assemble, reached_inputs};
 
@@ -140,7 +140,7 @@ impl Walk<'_> {
             let Some(arrival) = end else { continue };
             if slot >= carried + scanned {
                 let name = format!("{}.{}", arrival.carrier.letter(), walked.opened.graph.name(input));
-                let total = walked.input(walked.opened.graph.ty(input).clone(), &name)?;
+                let total = walked.input(walked.opened.graph.ty(arrival.value).clone(), &name)?;
                 let result = add(&mut walked.builder(inner, "Loop"), total, arrival.value, &name)?;
                 reversed.push(Carried::Captured { slot, carrier: arrival.carrier }, total, result);
             } else if slot >= carried {
@@ -242,14 +242,8 @@ fn number() -> TensorType {
     TensorType::new(DType::F64, Vec::new())
 }
 
-/// Zeros of the type of `value`.
-pub(super) fn zeros(b: &mut RelevanceBuilder, value: Value) -> Built<Value> {
-    let ty = b.ty(value);
-    b.filled(0.0, ty.dtype, &ty.shape)
-}
-
 /// The operand of the forward node at `slot`.
-pub(super) fn operand(b: &RelevanceBuilder, nested: &Nested, slot: usize) -> Built<Value> {
+fn operand(b: &RelevanceBuilder, nested: &Nested, slot: usize) -> Built<Value> {
     b.graph().operand(nested.node, slot).ok_or_else(|| Diagnostic::new("an operand of a loop is missing"))
 }
 

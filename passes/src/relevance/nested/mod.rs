@@ -17,15 +17,19 @@ use lrpc_ir::graph::{Graph, LedgerLine, NodeId, Value};
 use lrpc_ir::ops::{Control, Op};
 use lrpc_ir::{Absorbed, Diagnostic, Diagnostics};
 
-use super::builder::{Built, RelevanceBuilder};
+use super::builder::{Built, RelevanceBuilder, site_name};
 use super::site::{Arrival, Carrier};
-use super::walk::{Passage, State, Walk};
+use super::choose::Passage;
+use super::walk::{State, Walk};
 use super::weights::Weights;
 use super::{Request, Survey, active};
 use crate::nested::{Opened, open, operand_slot};
 use crate::rules::shares::nonnegative_values;
 pub(super) use flat::{Flat, Seen};
 pub(super) use tape::add_tapes;
+
+/// How deep nested graphs are explained. Each loop walks several times over its body, see `looped`.
+const MAX_DEPTH: usize = 5;
 
 /// A node that holds graphs, with the rules for what is in them.
 pub(super) struct Nested {
@@ -87,6 +91,11 @@ impl Walk<'_> {
     ) -> Result<Nested, Diagnostics> {
         let mut nested = Nested { node, active: operands.to_vec(), bodies: Vec::new() };
         let Op::Control(control) = &graph.node(node).op else { return Ok(nested) };
+        if depth(control) > MAX_DEPTH {
+            let message = format!("loops and branches nest deeper than {MAX_DEPTH} here");
+            let site = site_name(graph, node.into());
+            return Err(Diagnostic::new(message).at(site).help("relevance passes no more; name a target before it").into());
+        }
         let opened = open(graph, node).map_err(Diagnostic::from)?;
         let actives = active::active_inputs(control, operands);
         for (place, (opened, (body, wrt))) in opened.into_iter().zip(actives).enumerate() {
@@ -192,6 +201,18 @@ impl Walk<'_> {
         }
         Ok(())
     }
+}
+
+/// How deep the graphs nest that a node holds.
+fn depth(control: &Control) -> usize {
+    let inner = |body: &Graph| {
+        let holders = body.ids().filter_map(|node| match &body.node(node).op {
+            Op::Control(control) => Some(depth(control)),
+            _ => None,
+        });
+        holders.max().unwrap_or(0)
+    };
+    1 + control.bodies().into_iter().map(|(_, body)| inner(body)).max().unwrap_or(0)
 }
 
 /// What both carriers can be turned into; nothing becomes either.
