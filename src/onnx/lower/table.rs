@@ -5,7 +5,7 @@ use super::known::Known;
 use super::site::Site;
 use super::{
     attention, bits, control, determinant, einsum, elementwise, gather, linear, linear_attention, movement, normalize,
-    pad, pool, qlinear, quantize, reduce, refused, resize, rotary, scan, scatter, select, slice, source,
+    pad, pool, qlinear, quantize, reduce, refused, resize, rotary, scan, scatter, select, slice, source, unique,
 };
 
 /// An ONNX operator and how it becomes primitives.
@@ -42,7 +42,7 @@ impl OpDef {
 }
 
 /// Every operator, by family.
-const OPERATORS: [&[OpDef]; 24] = [
+const OPERATORS: [&[OpDef]; 25] = [
     source::OPERATORS,
     elementwise::OPERATORS,
     linear::OPERATORS,
@@ -65,6 +65,7 @@ const OPERATORS: [&[OpDef]; 24] = [
     normalize::OPERATORS,
     scan::OPERATORS,
     control::OPERATORS,
+    unique::OPERATORS,
     quantize::OPERATORS,
     qlinear::OPERATORS,
 ];
