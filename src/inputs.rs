@@ -30,19 +30,27 @@ pub struct BoundInputs {
     pub notes: Vec<String>,
 }
 
-/// Binds `given` to the inputs of `graph`. `dims` are sizes that were given by hand; with `keep_f64`, `f64` numbers for
-/// an `f32` input are not rounded.
+/// What is taken as it comes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Accept {
+    /// `f64` numbers for an `f32` input, which are rounded otherwise.
+    pub f64: bool,
+    /// NaN.
+    pub nan: bool,
+}
+
+/// Binds `given` to the inputs of `graph`. `dims` are sizes that were given by hand.
 ///
 /// Accepted in place of the declared type are narrower integers, narrower floating-point numbers, and `f64` for `f32`.
 ///
 /// # Errors
-/// All unknown and missing names, wrong types, shapes, conflicting sizes and indices out of range at once; and NaN.
+/// All unknown and missing names, wrong types, shapes, conflicting sizes and indices out of range at once; and NaN that is not accepted.
 pub fn bind_inputs(
     graph: &Graph,
     given: &BTreeMap<String, data::Tensor>,
     indices: &[SeedIndex],
     dims: &Bindings,
-    keep_f64: bool,
+    accept: Accept,
 ) -> Result<BoundInputs, Error> {
     let mut binder = Binder { graph, sizes: Sizes::given(dims), findings: Vec::new(), bound: BoundInputs::default() };
     binder.check_names(given, indices);
@@ -53,7 +61,7 @@ pub fn bind_inputs(
     }
     for input in graph.inputs() {
         if let Some(tensor) = given.get(graph.name(input)) {
-            binder.tensor(input, tensor, keep_f64)?;
+            binder.tensor(input, tensor, accept)?;
         }
     }
     for index in indices {
@@ -160,12 +168,12 @@ impl Binder<'_> {
         }
     }
 
-    fn tensor(&mut self, input: Value, tensor: &data::Tensor, keep_f64: bool) -> Result<(), Error> {
+    fn tensor(&mut self, input: Value, tensor: &data::Tensor, accept: Accept) -> Result<(), Error> {
         let (name, ty) = (self.graph.name(input).to_string(), self.graph.ty(input).clone());
-        if let Some(at) = first_nan(tensor) {
+        if let Some(at) = first_nan(tensor).filter(|_| !accept.nan) {
             return Err(Error::NotANumber { name, index: tensor.index_of(at) });
         }
-        match to_kernel(tensor, ty.dtype, keep_f64) {
+        match to_kernel(tensor, ty.dtype, accept.f64) {
             Ok((converted, note)) => {
                 self.bound.notes.extend(note.map(|note| format!("input `{name}`: {note}")));
                 self.bound.tensors.insert(name.clone(), converted);
@@ -276,7 +284,7 @@ mod tests {
     fn bind(a: &[usize], b: &[usize], c: &[usize]) -> Result<Bindings, String> {
         let indices = data::Tensor::from_slice(c, &vec![0i32; c.iter().product()]).unwrap();
         let given = [("a".into(), zeros(a)), ("b".into(), zeros(b)), ("c".into(), indices)].into();
-        let bound = bind_inputs(&text::parse(GRAPH).unwrap(), &given, &[], &Bindings::new(), false);
+        let bound = bind_inputs(&text::parse(GRAPH).unwrap(), &given, &[], &Bindings::new(), Accept::default());
         bound.map(|bound| bound.dims).map_err(|error| error.to_string())
     }
 
@@ -303,7 +311,9 @@ mod tests {
     fn an_index_needs_an_index_input() {
         let index = SeedIndex { name: None, indices: vec![1] };
         let graph = text::parse(GRAPH).unwrap();
-        let error = bind_inputs(&graph, &BTreeMap::new(), &[index], &Bindings::new(), false).unwrap_err().to_string();
+        let error = bind_inputs(&graph, &BTreeMap::new(), &[index], &Bindings::new(), Accept::default())
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("input `a` : f32[N, S] is missing") && error.contains("--index needs a name"),
             "{error}"

@@ -57,7 +57,7 @@ impl<'w> Runner<'w> {
         let options = Options {
             threads: self.options.threads,
             memory_limit: self.options.memory_limit,
-            check_finite: CheckFinite::Results,
+            check_finite: if self.options.allow_non_finite { CheckFinite::Off } else { CheckFinite::Results },
         };
         let executor = Executor::new(plan, self.weights, options)?;
         let (_, executor) = self.current.insert((key, executor));

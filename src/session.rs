@@ -14,7 +14,7 @@ use crate::convert::to_data;
 use crate::data;
 use crate::error::Error;
 use crate::graph_file::ModelWeights;
-use crate::inputs::{SeedIndex, bind_inputs};
+use crate::inputs::{Accept, SeedIndex, bind_inputs};
 use crate::repeat::{Repeated, take_held, take_repeated};
 use crate::runner::Runner;
 
@@ -46,6 +46,8 @@ pub struct RunOptions {
     /// How many steps of a repeated run are taken at once, where the graph allows it; by default as many as eight samples
     /// make.
     pub steps_at_once: Option<usize>,
+    /// Whether NaN is taken as an input, and NaN and infinity as results.
+    pub allow_non_finite: bool,
 }
 
 /// What starts at an output.
@@ -87,7 +89,7 @@ pub struct RunOutcome {
 /// for tensors is there for one plan at a time.
 pub struct Session<'w> {
     graph: Graph,
-    keep_f64: bool,
+    accept: Accept,
     seeds: Vec<(String, bool)>,
     relevance: BTreeSet<String>,
     /// The run that gives all results but those that are sums over steps.
@@ -108,9 +110,9 @@ impl<'w> Session<'w> {
             // A pattern that nothing fits is an error.
             patterns.extend(has_ids.then(|| format!("{TOKEN_IDS}*")));
         }
-        let keep_f64 = options.precision == Precision::F64;
+        let accept = Accept { f64: options.precision == Precision::F64, nan: options.allow_non_finite };
         let runner = Runner::new(graph, weights, options);
-        Session { graph: whole, keep_f64, seeds, relevance, runner, repeated }
+        Session { graph: whole, accept, seeds, relevance, runner, repeated }
     }
 
     /// Runs the graph on `inputs` by ONNX name. `dims` are sizes of symbols that no input tells; `progress` is called
@@ -125,7 +127,7 @@ impl<'w> Session<'w> {
         dims: &Bindings,
         mut progress: Option<&mut (dyn FnMut(Progress<'_>) + Send)>,
     ) -> Result<RunOutcome, Error> {
-        let bound = bind_inputs(&self.graph, inputs, indices, dims, self.keep_f64)?;
+        let bound = bind_inputs(&self.graph, inputs, indices, dims, self.accept)?;
         let mut outcome =
             self.runner.run(&bound.tensors, &bound.dims, progress.as_mut().map(|call| &mut **call as _))?;
         let held = take_held(&mut outcome.results);

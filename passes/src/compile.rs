@@ -112,6 +112,25 @@ pub fn compile(
     })
 }
 
+/// Compiles `graph`, whose results are the model's outputs (`output/NAME`), for its outputs alone: it is canonicalised as
+/// [`compile`] does it, and no rule is asked for. The model may have inputs and outputs of any type. `observe` sees the
+/// graph after every pass.
+///
+/// # Errors
+/// A graph that is not valid.
+pub fn forward(
+    graph: &mut Graph,
+    verify: bool,
+    observe: &mut dyn FnMut(&PassDef, &Graph),
+) -> Result<Report, Diagnostics> {
+    manager::check(graph, "import", verify)?;
+    let pinned = graph.results.iter().map(|result| result.value).collect();
+    let mut context = Context { pinned, ..Context::default() };
+    manager::run(graph, canonicalise::PIPELINE, &mut context, verify, observe)?;
+    manager::check(graph, "compile", true)?;
+    Ok(Report { patches: context.patches, refusals: context.refusals, ..Report::default() })
+}
+
 /// Canonicalises `graph` and asks the composites for their rules, without generating anything.
 ///
 /// # Errors

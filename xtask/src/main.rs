@@ -6,11 +6,14 @@
 //!   `onnx.proto` is part of the Python package `onnx`.
 //! * `cargo run -p lrpc-xtask -- rules` writes `docs/rules.md` from the rules, the composites and their snapshots.
 //! * `cargo run -p lrpc-xtask -- agreement FOLDER` writes the table of `docs/agreement.md` from the cases in the folder.
+//! * `cargo run -p lrpc-xtask -- conformance FOLDER [--only PATTERN] [--list] [--json]` runs ONNX's backend tests; see
+//!   `tests/conformance/README.md`.
 //! * `cargo run -p lrpc-xtask -- ledger FOLDER…` prints how well the ledger closes on the models in these folders, under
 //!   every composite that keeps one; it fails where one does not.
 //! * `cargo run -p lrpc-xtask -- promises FOLDER…` writes `docs/promises.md` from the models in these folders.
 
 mod agreement;
+mod conformance;
 mod ledger;
 mod models;
 mod promises;
@@ -21,7 +24,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo run -p lrpc-xtask -- rules | proto PATH/onnx.proto | agreement FOLDER | \
-    ledger FOLDER… | promises FOLDER…";
+    conformance FOLDER [--only PATTERN] [--list] [--json] | ledger FOLDER… | promises FOLDER…";
 
 #[allow(clippy::print_stderr, reason = "the one place where this command speaks")]
 fn main() -> ExitCode {
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         ["agreement", folder] => {
             agreement::generate(Path::new(folder), &repository_root().join("docs/agreement.md")).map_err(Into::into)
         }
+        ["conformance", folder, flags @ ..] => run_conformance(Path::new(folder), flags).map_err(Into::into),
         ["ledger", folders @ ..] if !folders.is_empty() => {
             let folders: Vec<&Path> = folders.iter().map(Path::new).collect();
             ledger::report(&folders).map_err(Into::into)
@@ -55,6 +59,29 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs ONNX's backend tests and prints what became of them.
+#[allow(clippy::print_stdout, reason = "the report")]
+fn run_conformance(folder: &Path, flags: &[&str]) -> Result<(), String> {
+    let (mut only, mut list, mut as_json) = ("*", false, false);
+    let mut flags = flags.iter();
+    while let Some(flag) = flags.next() {
+        match *flag {
+            "--only" => only = flags.next().ok_or("--only needs a pattern, as `reduce_*`")?,
+            "--list" => list = true,
+            "--json" => as_json = true,
+            other => return Err(format!("{other}: {USAGE}")),
+        }
+    }
+    let found = conformance::run(folder, only)?;
+    if as_json {
+        println!("{}", conformance::json(&found));
+        return Ok(());
+    }
+    print!("{}", if list { conformance::misses(&found) } else { conformance::by_operator(&found) });
+    print!("{}", conformance::summary(&found));
+    Ok(())
 }
 
 fn repository_root() -> &'static Path {
