@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lrpc_ir::graph::Region;
 use lrpc_ir::ops::{Op, Select};
 use lrpc_ir::{Bindings, DType, Diagnostic, DiagnosticKind, Diagnostics, Graph, Value};
 use lrpc_kernels as kernels;
@@ -30,27 +31,19 @@ pub struct BoundInputs {
     pub notes: Vec<String>,
 }
 
-/// What is taken as it comes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Accept {
-    /// `f64` numbers for an `f32` input, which are rounded otherwise.
-    pub f64: bool,
-    /// NaN.
-    pub nan: bool,
-}
-
-/// Binds `given` to the inputs of `graph`. `dims` are sizes that were given by hand.
+/// Binds `given` to the inputs of `graph`. `dims` are sizes that were given by hand; with `keep_f64`, `f64` numbers for
+/// an `f32` input are not rounded.
 ///
 /// Accepted in place of the declared type are narrower integers, narrower floating-point numbers, and `f64` for `f32`.
 ///
 /// # Errors
-/// All unknown and missing names, wrong types, shapes, conflicting sizes and indices out of range at once; and NaN that is not accepted.
+/// All unknown and missing names, wrong types, shapes, conflicting sizes and indices out of range at once; and NaN.
 pub fn bind_inputs(
     graph: &Graph,
     given: &BTreeMap<String, data::Tensor>,
     indices: &[SeedIndex],
     dims: &Bindings,
-    accept: Accept,
+    keep_f64: bool,
 ) -> Result<BoundInputs, Error> {
     let mut binder = Binder { graph, sizes: Sizes::given(dims), findings: Vec::new(), bound: BoundInputs::default() };
     binder.check_names(given, indices);
@@ -61,13 +54,18 @@ pub fn bind_inputs(
     }
     for input in graph.inputs() {
         if let Some(tensor) = given.get(graph.name(input)) {
-            binder.tensor(input, tensor, accept)?;
+            binder.tensor(input, tensor, keep_f64)?;
         }
     }
     for index in indices {
         binder.index(index);
     }
     binder.finish()
+}
+
+/// Whether the graph explains anything. In a program alone, numbers that are not finite are the model's own affair.
+pub(crate) fn has_relevance(graph: &Graph) -> bool {
+    graph.ids().any(|node| graph.node(node).region == Region::Relevance)
 }
 
 /// The sizes of symbols, each with where it comes from.
@@ -168,12 +166,14 @@ impl Binder<'_> {
         }
     }
 
-    fn tensor(&mut self, input: Value, tensor: &data::Tensor, accept: Accept) -> Result<(), Error> {
+    fn tensor(&mut self, input: Value, tensor: &data::Tensor, keep_f64: bool) -> Result<(), Error> {
         let (name, ty) = (self.graph.name(input).to_string(), self.graph.ty(input).clone());
-        if let Some(at) = first_nan(tensor).filter(|_| !accept.nan) {
+        if has_relevance(self.graph)
+            && let Some(at) = first_nan(tensor)
+        {
             return Err(Error::NotANumber { name, index: tensor.index_of(at) });
         }
-        match to_kernel(tensor, ty.dtype, accept.f64) {
+        match to_kernel(tensor, ty.dtype, keep_f64) {
             Ok((converted, note)) => {
                 self.bound.notes.extend(note.map(|note| format!("input `{name}`: {note}")));
                 self.bound.tensors.insert(name.clone(), converted);
@@ -284,7 +284,7 @@ mod tests {
     fn bind(a: &[usize], b: &[usize], c: &[usize]) -> Result<Bindings, String> {
         let indices = data::Tensor::from_slice(c, &vec![0i32; c.iter().product()]).unwrap();
         let given = [("a".into(), zeros(a)), ("b".into(), zeros(b)), ("c".into(), indices)].into();
-        let bound = bind_inputs(&text::parse(GRAPH).unwrap(), &given, &[], &Bindings::new(), Accept::default());
+        let bound = bind_inputs(&text::parse(GRAPH).unwrap(), &given, &[], &Bindings::new(), false);
         bound.map(|bound| bound.dims).map_err(|error| error.to_string())
     }
 
@@ -311,9 +311,7 @@ mod tests {
     fn an_index_needs_an_index_input() {
         let index = SeedIndex { name: None, indices: vec![1] };
         let graph = text::parse(GRAPH).unwrap();
-        let error = bind_inputs(&graph, &BTreeMap::new(), &[index], &Bindings::new(), Accept::default())
-            .unwrap_err()
-            .to_string();
+        let error = bind_inputs(&graph, &BTreeMap::new(), &[index], &Bindings::new(), false).unwrap_err().to_string();
         assert!(
             error.contains("input `a` : f32[N, S] is missing") && error.contains("--index needs a name"),
             "{error}"

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lrpc_ir::graph::{GraphResult, Region};
 use lrpc_ir::ops::{Binary, Elementwise, Op};
 use lrpc_ir::plan::Precision;
-use lrpc_ir::{Bindings, Graph, NodeId};
+use lrpc_ir::{Bindings, DType, Graph, NodeId};
 use lrpc_kernels::{LedgerSums, LedgerTotal, Progress};
 use lrpc_passes::bind::{Strategy, Wanted};
 use lrpc_passes::embedding::embeddings;
@@ -14,7 +14,7 @@ use crate::convert::to_data;
 use crate::data;
 use crate::error::Error;
 use crate::graph_file::ModelWeights;
-use crate::inputs::{Accept, SeedIndex, bind_inputs};
+use crate::inputs::{SeedIndex, bind_inputs};
 use crate::repeat::{Repeated, take_held, take_repeated};
 use crate::runner::Runner;
 
@@ -46,8 +46,6 @@ pub struct RunOptions {
     /// How many steps of a repeated run are taken at once, where the graph allows it; by default as many as eight samples
     /// make.
     pub steps_at_once: Option<usize>,
-    /// Whether NaN is taken as an input, and NaN and infinity as results.
-    pub allow_non_finite: bool,
 }
 
 /// What starts at an output.
@@ -79,7 +77,7 @@ pub struct RunOutcome {
     pub totals: Vec<LedgerTotal>,
     /// What each embedding is indexed with, by the name of its output; empty unless it was asked for.
     pub token_ids: BTreeMap<String, data::Tensor>,
-    /// The sizes of symbols.
+    /// The sizes of symbols, those that the inputs decide included.
     pub dims: Bindings,
     /// What was converted on the way in, in words.
     pub notes: Vec<String>,
@@ -89,9 +87,11 @@ pub struct RunOutcome {
 /// for tensors is there for one plan at a time.
 pub struct Session<'w> {
     graph: Graph,
-    accept: Accept,
+    keep_f64: bool,
     seeds: Vec<(String, bool)>,
     relevance: BTreeSet<String>,
+    /// The element types of outputs that the model declares in half precision.
+    declared: BTreeMap<String, DType>,
     /// The run that gives all results but those that are sums over steps.
     runner: Runner<'w>,
     repeated: Vec<Repeated<'w>>,
@@ -110,9 +110,10 @@ impl<'w> Session<'w> {
             // A pattern that nothing fits is an error.
             patterns.extend(has_ids.then(|| format!("{TOKEN_IDS}*")));
         }
-        let accept = Accept { f64: options.precision == Precision::F64, nan: options.allow_non_finite };
+        let keep_f64 = options.precision == Precision::F64;
         let runner = Runner::new(graph, weights, options);
-        Session { graph: whole, accept, seeds, relevance, runner, repeated }
+        let declared = if keep_f64 { BTreeMap::new() } else { half_outputs(&whole) };
+        Session { graph: whole, keep_f64, seeds, relevance, declared, runner, repeated }
     }
 
     /// Runs the graph on `inputs` by ONNX name. `dims` are sizes of symbols that no input tells; `progress` is called
@@ -127,9 +128,10 @@ impl<'w> Session<'w> {
         dims: &Bindings,
         mut progress: Option<&mut (dyn FnMut(Progress<'_>) + Send)>,
     ) -> Result<RunOutcome, Error> {
-        let bound = bind_inputs(&self.graph, inputs, indices, dims, self.accept)?;
+        let bound = bind_inputs(&self.graph, inputs, indices, dims, self.keep_f64)?;
+        let measured = self.runner.measure(&bound.tensors, &bound.dims)?;
         let mut outcome =
-            self.runner.run(&bound.tensors, &bound.dims, progress.as_mut().map(|call| &mut **call as _))?;
+            self.runner.run_bound(&bound.tensors, &measured, progress.as_mut().map(|call| &mut **call as _))?;
         let held = take_held(&mut outcome.results);
         let mut completeness = BTreeMap::new();
         for repeated in &mut self.repeated {
@@ -150,7 +152,8 @@ impl<'w> Session<'w> {
         let arrived = relevance.map(|(name, tensor)| (name.clone(), total(&tensor.to_f64()))).collect();
         let (mut results, mut token_ids) = (BTreeMap::new(), BTreeMap::new());
         for (name, tensor) in &outcome.results {
-            let tensor = to_data(tensor).map_err(|error| {
+            let declared = self.declared.get(name).copied().unwrap_or(tensor.dtype());
+            let tensor = to_data(tensor, declared).map_err(|error| {
                 Error::from(lrpc_ir::Diagnostic::new(format!("{name}: {error}")).of_kind(lrpc_ir::DiagnosticKind::Bug))
             })?;
             match name.strip_prefix(TOKEN_IDS) {
@@ -158,7 +161,7 @@ impl<'w> Session<'w> {
                 None => results.insert(name.clone(), tensor),
             };
         }
-        let (ledger, totals, dims, notes) = (outcome.ledger, outcome.totals, bound.dims, bound.notes);
+        let (ledger, totals, dims, notes) = (outcome.ledger, outcome.totals, measured, bound.notes);
         Ok(RunOutcome { results, seeds, arrived, completeness, ledger, totals, token_ids, dims, notes })
     }
 
@@ -178,6 +181,13 @@ fn farthest(name: &str, tensor: &lrpc_kernels::Tensor) -> Option<f64> {
 /// The sum; that of nothing is zero, where [`Iterator::sum`] gives −0.
 fn total(values: &[f64]) -> f64 {
     values.iter().fold(0.0, |sum, value| sum + value)
+}
+
+/// The outputs that the model declares in half precision, which is stored widened while a plan runs.
+fn half_outputs(graph: &Graph) -> BTreeMap<String, DType> {
+    let outputs = graph.results.iter().filter(|result| result.name.starts_with("output/"));
+    let typed = outputs.map(|result| (result.name.clone(), graph.ty(result.value).dtype));
+    typed.filter(|(_, dtype)| matches!(dtype, DType::F16 | DType::Bf16)).collect()
 }
 
 /// Names of the results that are relevance or a coefficient: `relevance/x`, or behind the names of composite and

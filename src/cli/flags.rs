@@ -208,7 +208,6 @@ impl ExecutionFlags {
             threads: self.threads(),
             memory_limit: self.memory_limit(),
             steps_at_once: self.steps_at_once,
-            allow_non_finite: false,
         }
     }
 

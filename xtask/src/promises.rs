@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use lrpc::compile::{CompileOptions, compile_model};
 use lrpc::data::TensorFile;
-use lrpc::inputs::{Accept, bind_inputs};
+use lrpc::inputs::bind_inputs;
 use lrpc::machine::bytes_in_words;
 use lrpc_passes::bind::{self, PromiseReport, Request, Strategy};
 
@@ -102,7 +102,7 @@ fn report(folder: &Path, rules: &str) -> Result<PromiseReport, String> {
     let inputs = folder.join("inputs.npz");
     let dims = if inputs.is_file() {
         let file = TensorFile::read(&inputs, MAX_INPUT_BYTES).map_err(|error| first_words(&error.to_string()))?;
-        let bound = bind_inputs(&compiled.graph, &file.tensors, &[], &BTreeMap::new(), Accept::default());
+        let bound = bind_inputs(&compiled.graph, &file.tensors, &[], &BTreeMap::new(), false);
         bound.map_err(|error| first_words(&error.to_string()))?.dims
     } else {
         BTreeMap::new()

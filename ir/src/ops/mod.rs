@@ -91,7 +91,7 @@ pub enum Class {
 
 impl Class {
     /// Every word that [`Class::name`] can give.
-    pub const NAMES: [&'static str; 18] = [
+    pub const NAMES: [&'static str; 19] = [
         "linear",
         "bilinear",
         "additive",
@@ -104,6 +104,7 @@ impl Class {
         "log_softmax",
         "batch_norm",
         "reduce_product",
+        "cumulative_product",
         "active_bias",
         "active_slope",
         "active_exponent",
@@ -182,7 +183,8 @@ impl Op {
         let others = ["input", "weight", "const", "iota", "size", "noise", "promise", "dot", "conv", "conv_transpose"];
         let others = others.into_iter().chain(["reshape", "transpose", "slice", "pad", "concat", "broadcast"]);
         let others = others.chain(["gather", "scatter_add", "argmax", "argmin", "top_k", "one_hot"]);
-        let others = others.chain(["pool", "pool_transpose", "resize", "resize_transpose", "cumulative_sum"]);
+        let others = others.chain(["pool", "pool_transpose", "resize", "resize_transpose"]);
+        let others = others.chain(["cumulative_sum", "cumulative_product"]);
         let others = others.chain(["softmax", "log_softmax", "layer_norm", "rms_norm", "group_norm", "batch_norm"]);
         others.chain(["loop", "while", "cond"]).chain(Elementwise::mnemonics()).chain(Reduce::mnemonics())
     }
@@ -280,7 +282,7 @@ impl Op {
             Op::Select(op) => op.class(),
             Op::Pool(op) => op.class(),
             Op::Normalize(op) => op.class(),
-            Op::Scan(_) => Class::Additive,
+            Op::Scan(op) => op.class(),
             Op::Control(op) => op.class(),
         }
     }

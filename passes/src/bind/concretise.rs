@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lrpc_ir::ops::{Control, Linear, Movement, Normalize, Pool, ReduceKind, Select, Source};
+use lrpc_ir::ops::{Control, Linear, Movement, Normalize, Pool, Select, Source};
 use lrpc_ir::{Bindings, Diagnostic, Dim, DimError, Graph, NodeId, Op, Value};
 
 use super::rewrite::{self, Outcome, copy, rewrite};
@@ -175,9 +175,6 @@ fn check_fit(graph: &Graph, node: NodeId) -> Result<(), Diagnostic> {
         Op::Pool(Pool::Resize(resize) | Pool::ResizeTranspose(resize)) => &resize.spatial,
         Op::Select(Select::ArgMax { axis } | Select::ArgMin { axis }) => {
             return winners(graph, node, std::slice::from_ref(axis)).or_else(fail);
-        }
-        Op::Reduce(reduce) if matches!(reduce.kind, ReduceKind::Max | ReduceKind::Min) => {
-            return winners(graph, node, &reduce.axes).or_else(fail);
         }
         _ => return Ok(()),
     };

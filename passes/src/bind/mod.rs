@@ -1,8 +1,8 @@
 //! Binding: from a relevance graph and sizes to a [`Plan`].
 //!
-//! Data flows one way, one file per step: `slice` keeps what is wanted, `branches` takes one of two, `concretise` turns dimensions into
-//! numbers,
-//! `keep` delivers promises, `simplify` removes what changes no bit, `fuse` groups element-wise operations, `program`
+//! Data flows one way, one file per step: `slice` keeps what is wanted, `branches` takes one of two, `concretise` turns
+//! dimensions into numbers, `keep` delivers promises, `narrow` lets casts to half precision round, `simplify` removes
+//! what changes no bit, `fuse` groups element-wise operations, `program`
 //! turns the graph into items over tensors, `audit` adds the ledger's sums, `keep` decides which promised tensors stay
 //! alive, `replay` lets the others be computed again, `schedule` orders the items, `allocate` gives every tensor its
 //! place. Kernel calls are chosen before anything is kept, so that every strategy gives the same bits. `cost` counts
@@ -20,6 +20,7 @@ mod cost;
 mod fuse;
 mod keep;
 mod liveness;
+mod narrow;
 mod part;
 mod print;
 mod program;
@@ -129,7 +130,7 @@ fn concrete(graph: &Graph, request: &Request) -> Result<Graph, Diagnostic> {
 
 /// The plan of a graph without symbols and promises: the part of binding that nested graphs share.
 fn plan_concrete(graph: &Graph, strategy: Strategy, dims: &Bindings, precision: Precision) -> Result<Plan, Diagnostic> {
-    let simplified = simplify::simplify(graph)?.graph;
+    let simplified = simplify::simplify(narrow::narrowed(graph, precision)?.as_ref())?.graph;
     let program = program_of(&simplified, dims, precision)?;
     let decisions = keep::decide(&program, &simplified, strategy)?;
     finish(keep::keep(program, &decisions)?, dims, precision)

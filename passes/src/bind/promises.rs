@@ -11,7 +11,7 @@ use super::keep::{self, Decisions, Keeping};
 use super::program::{Beside, Item, Kind, Program, Tensor, TensorId};
 use super::replay::copied_call;
 use super::statistics::statistics;
-use super::{Request, Strategy, concrete, concretise, cost, finish, program_of, rewrite, simplify, slice};
+use super::{Request, Strategy, concrete, concretise, cost, finish, narrow, program_of, rewrite, simplify, slice};
 
 /// The strategies that a report compares.
 const STRATEGIES: [Strategy; 2] = [Strategy::Store, Strategy::Recompute];
@@ -100,7 +100,7 @@ pub fn promises(graph: &Graph, request: &Request) -> Result<PromiseReport, Diagn
     }
     let concrete = concrete(graph, request)?;
     let delivered = keep::deliver(&concrete)?;
-    let simplified = simplify::simplify(&delivered.graph)?;
+    let simplified = simplify::simplify(narrow::narrowed(&delivered.graph, request.precision)?.as_ref())?;
     let program = program_of(&simplified.graph, &request.dims, request.precision)?;
     let mut all = Vec::new();
     for strategy in STRATEGIES {

@@ -122,7 +122,6 @@ fn execute(
         threads: arguments.execution.threads(),
         memory_limit: arguments.execution.memory_limit(),
         steps_at_once: arguments.execution.steps_at_once,
-        allow_non_finite: false,
     };
     let mut session = Session::new(&graph, &weights, options);
     let mut progress = ProgressReport::new();

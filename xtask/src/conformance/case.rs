@@ -115,7 +115,7 @@ impl Case {
         };
         let run = || -> Result<BTreeMap<String, Tensor>, Error> {
             let weights = ModelWeights::locate(&compiled.graph, &compiled.file, &model)?;
-            let options = RunOptions { threads: 1, allow_non_finite: true, ..RunOptions::default() };
+            let options = RunOptions { threads: 1, ..RunOptions::default() };
             let mut session = Session::new(&compiled.graph, &weights, options);
             Ok(session.run(&inputs()?, &[], &BTreeMap::new(), None)?.results)
         };
