@@ -299,9 +299,23 @@ impl Op {
             Op::Select(op) => Op::Select(op.map_dims(map)?),
             Op::Pool(op) => Op::Pool(op.map_dims(map)?),
             Op::Source(op) => Op::Source(op.map_dims(map)?),
+            Op::Normalize(op) => Op::Normalize(op.map_dims(map)?),
             Op::Control(op) => Op::Control(op.map_dims(map)?),
-            Op::Promise | Op::Elementwise(_) | Op::Reduce(_) | Op::Normalize(_) | Op::Scan(_) => self.clone(),
+            Op::Promise | Op::Elementwise(_) | Op::Reduce(_) | Op::Scan(_) => self.clone(),
         })
+    }
+
+    /// Adds the names of all symbols in the operation's attributes and nested graphs to `into`.
+    pub fn symbols(&self, into: &mut BTreeSet<String>) {
+        if let Op::Control(control) = self {
+            control.bodies().into_iter().for_each(|(_, body)| into.extend(body.symbols()));
+        }
+        let mut visit = |dim: &Dim| {
+            dim.symbols(into);
+            Ok(dim.clone())
+        };
+        // The visit changes nothing and cannot fail.
+        let _ = self.map_dims(&mut visit);
     }
 }
 

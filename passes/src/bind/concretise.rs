@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lrpc_ir::ops::{Control, Linear, Movement, Normalize, Pool, Select, Source};
+use lrpc_ir::ops::{Control, Linear, Movement, Pool, Select, Source};
 use lrpc_ir::{Bindings, Diagnostic, Dim, DimError, Graph, NodeId, Op, Value};
 
 use super::rewrite::{self, Outcome, copy, rewrite};
@@ -36,7 +36,7 @@ fn concretise_nodes(graph: &Graph, order: &[NodeId], dims: &Bindings) -> Result<
 
 /// A size for a dimension that the graph does not have is a slip of the pen.
 pub(super) fn check_names(graph: &Graph, dims: &Bindings) -> Result<(), Diagnostic> {
-    let known = symbols(graph);
+    let known = graph.symbols();
     let list = || if known.is_empty() { "none".into() } else { known.iter().cloned().collect::<Vec<_>>().join(", ") };
     match dims.keys().find(|name| !known.contains(*name)) {
         Some(name) => Err(Diagnostic::request(format!("the graph has no dimension `{name}`"))
@@ -45,29 +45,10 @@ pub(super) fn check_names(graph: &Graph, dims: &Bindings) -> Result<(), Diagnost
     }
 }
 
-/// The symbols in the types of a graph's values, and those that tell how often loops run and which branches are taken.
-pub(super) fn symbols(graph: &Graph) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    for node in graph.ids().map(|node| graph.node(node)) {
-        node.types().iter().flat_map(|ty| &ty.shape).for_each(|dim| dim.symbols(&mut names));
-        if let Op::Control(control) = &node.op {
-            match control {
-                Control::Loop { trips: dim, .. } | Control::Cond { choice: dim, .. } => dim.symbols(&mut names),
-                Control::While { .. } => {}
-            }
-            control.bodies().iter().for_each(|(_, body)| names.extend(symbols(body)));
-        }
-    }
-    names
-}
-
 fn bind_op(graph: &Graph, node: NodeId, dims: &Bindings) -> Result<Op, Diagnostic> {
     let number = |dim: &Dim| dim.eval(dims).map(Dim::Known);
     let label = || rewrite::label(graph, node);
     let op = match &graph.node(node).op {
-        Op::Normalize(Normalize::GroupNorm { groups, eps }) => {
-            number(groups).map(|groups| Op::Normalize(Normalize::GroupNorm { groups, eps: *eps }))
-        }
         Op::Control(control) => return bind_bodies(control, dims).map(Op::Control).map_err(|error| error.at(label())),
         op => op.map_dims(&mut |dim| number(dim)),
     };
@@ -97,9 +78,16 @@ fn bind_bodies(control: &Control, dims: &Bindings) -> Result<Control, Diagnostic
 
 /// Names all dimensions without a size at once.
 fn missing(graph: &Graph, dims: &Bindings) -> Diagnostic {
-    let names: Vec<String> = symbols(graph).into_iter().filter(|name| !dims.contains_key(name)).collect();
+    let names: Vec<String> = graph.symbols().into_iter().filter(|name| !dims.contains_key(name)).collect();
     let flags: Vec<String> = names.iter().map(|name| format!("--dim {name}=SIZE")).collect();
-    Diagnostic::request(format!("no size is known for: {}", names.join(", "))).help(format!("give {}", flags.join(" ")))
+    let is_measured = |name: &&String| graph.measures.iter().any(|measure| measure.symbol == **name);
+    let measured: Vec<&str> = names.iter().filter(is_measured).map(String::as_str).collect();
+    let data = match measured.as_slice() {
+        [] => String::new(),
+        measured => format!("; a run computes {} from its inputs", measured.join(", ")),
+    };
+    let message = format!("no size is known for: {}", names.join(", "));
+    Diagnostic::request(message).help(format!("give {}{data}", flags.join(" ")))
 }
 
 /// Adds to what is wrong at `node` the sizes, each with the input that has it, and how large a size may be where the node
