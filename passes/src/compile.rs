@@ -315,7 +315,7 @@ pub fn default_tensors(graph: &Graph) -> Result<Vec<Value>, Diagnostic> {
     tensors.extend(embeddings(graph).into_iter().map(|embedding| embedding.output));
     if tensors.is_empty() {
         return Err(Diagnostic::request("the model has no floating-point input and no embedding")
-            .help("name the tensors to explain with --wrt"));
+            .help("name the tensors to explain with --wrt, or compile the outputs alone with --forward"));
     }
     Ok(tensors)
 }
@@ -334,7 +334,9 @@ fn targets_of(graph: &Graph, options: &Options) -> Result<Vec<Target>, Diagnosti
     let first = outputs.iter().find(|result| graph.ty(result.value).dtype.is_float());
     match first {
         Some(result) => Ok(vec![Target::default_of(output_name(result))]),
-        None => Err(Diagnostic::new("the model has no floating-point output").into()),
+        None => Err(Diagnostic::new("the model has no floating-point output")
+            .help("compile its outputs alone with --forward")
+            .into()),
     }
 }
 

@@ -3,7 +3,8 @@
 Each case is a folder with model.onnx, inputs.safetensors and outputs.safetensors, keyed by the names of the graph's inputs
 and outputs. Where the model holds constants, runtime.onnx is the same model with every constant as an input of that
 name, and constants.safetensors has their values. cases.json lists the cases with their operators, their tolerances, and
-the types of their tensors that are beyond numbers of 8 bits and more; such a case has no tensors.
+the types of their tensors that are beyond numbers of 8 bits and more; such a case has no tensors. It also lists the operators
+of the standard with the versions in which each changed.
 """
 
 import json
@@ -157,7 +158,13 @@ def main():
     warnings.simplefilter("ignore")  # Some cases overflow on purpose while they are made.
     cases = node_cases.collect_testcases() + [case for case in model_cases.collect_testcases() if case.model]
     entries = sorted((write(case, folder) for case in cases), key=lambda entry: entry["name"])
-    (folder / "cases.json").write_text(json.dumps({"onnx": onnx.__version__, "cases": entries}, indent=1))
+    versions = {}
+    for schema in onnx.defs.get_all_schemas_with_history():
+        if schema.domain == "":
+            versions.setdefault(schema.name, set()).add(schema.since_version)
+    operators = {name: sorted(numbers) for name, numbers in sorted(versions.items())}
+    content = {"onnx": onnx.__version__, "operators": operators, "cases": entries}
+    (folder / "cases.json").write_text(json.dumps(content, indent=1))
     print(f"{len(entries)} cases of onnx {onnx.__version__} in {folder}")
 
 

@@ -55,10 +55,16 @@ pub fn by_operator(found: &Conformance) -> String {
     groups.into_iter().map(line).collect()
 }
 
-/// The misses: a line `CASE  REASON` for each, in the order of names.
+/// The list of misses as it is checked in: the figures, then a line `CASE  REASON` for each, in the order of names.
 pub fn misses(found: &Conformance) -> String {
+    let head = format!(
+        "Backend tests of onnx {} that are missed, and why. README.md tells how this is written.\n",
+        found.onnx
+    );
+    let figures: String = summary(found).lines().map(|line| format!("# {line}\n")).collect();
     let line = |(case, outcome): &(Case, Outcome)| Some(format!("{}  {}\n", case.name, outcome.reason()?));
-    found.outcomes.iter().filter_map(line).collect()
+    let lines: String = found.outcomes.iter().filter_map(line).collect();
+    format!("# {head}{figures}\n{lines}")
 }
 
 /// Everything, for programs.
