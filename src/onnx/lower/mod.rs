@@ -17,6 +17,7 @@ mod known;
 mod linear;
 mod linear_attention;
 mod lowering;
+mod microsoft;
 mod movement;
 mod normalize;
 mod pad;

@@ -4,8 +4,8 @@ use super::finding::{Lowered, unsupported};
 use super::known::Known;
 use super::site::Site;
 use super::{
-    attention, bits, control, determinant, einsum, elementwise, gather, linear, linear_attention, movement, normalize,
-    pad, pool, qlinear, quantize, reduce, refused, resize, rotary, scan, scatter, select, slice, source,
+    attention, bits, control, determinant, einsum, elementwise, gather, linear, linear_attention, microsoft, movement,
+    normalize, pad, pool, qlinear, quantize, reduce, refused, resize, rotary, scan, scatter, select, slice, source,
 };
 
 /// An ONNX operator and how it becomes primitives.
@@ -42,13 +42,14 @@ impl OpDef {
 }
 
 /// Every operator, by family.
-const OPERATORS: [&[OpDef]; 24] = [
+const OPERATORS: [&[OpDef]; 25] = [
     source::OPERATORS,
     elementwise::OPERATORS,
     linear::OPERATORS,
     einsum::OPERATORS,
     attention::OPERATORS,
     rotary::OPERATORS,
+    microsoft::OPERATORS,
     reduce::OPERATORS,
     movement::OPERATORS,
     slice::OPERATORS,
