@@ -341,9 +341,10 @@ pub enum Binary {
     Or,
     /// One alone; of integers bit by bit.
     Xor,
-    /// The bits of `a` moved by `b` places towards the highest; 0 where `b` is the width or more.
+    /// The bits of `a` moved by `b` places towards the highest; 0 where `b` is negative, or the width or more.
     ShiftLeft,
-    /// The bits of `a` moved by `b` places towards the lowest; 0 where `b` is the width or more.
+    /// The bits of `a` moved by `b` places towards the lowest, behind copies of the sign; where `b` is negative, or the
+    /// width or more, only these are left.
     ShiftRight,
 }
 
