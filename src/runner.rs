@@ -11,6 +11,7 @@ use lrpc_passes::bind::{self, Request};
 use crate::error::Error;
 use crate::graph_file::ModelWeights;
 use crate::inputs::has_relevance;
+use crate::measuring::Measuring;
 use crate::session::RunOptions;
 
 /// The part of a request that plans differ by within a session.
@@ -28,6 +29,7 @@ pub(crate) struct Runner<'w> {
     weights: &'w ModelWeights,
     options: RunOptions,
     check_finite: CheckFinite,
+    measuring: Measuring<'w>,
     /// The one used last is the last.
     plans: Vec<(PlanKey, Arc<Plan>)>,
     planned: usize,
@@ -37,14 +39,32 @@ pub(crate) struct Runner<'w> {
 impl<'w> Runner<'w> {
     pub(crate) fn new(graph: Graph, weights: &'w ModelWeights, options: RunOptions) -> Runner<'w> {
         let check_finite = if has_relevance(&graph) { CheckFinite::Results } else { CheckFinite::Off };
-        Runner { graph, weights, options, check_finite, plans: Vec::new(), planned: 0, current: None }
+        let measuring = Measuring::new(&graph, weights, &options);
+        Runner { graph, weights, options, check_finite, measuring, plans: Vec::new(), planned: 0, current: None }
     }
 
-    /// Runs the graph on `inputs`, at these sizes.
+    /// The sizes of all symbols: `dims`, and those that `inputs` decide.
+    ///
+    /// # Errors
+    /// As for any run; numbers that are no sizes.
+    pub(crate) fn measure(&mut self, inputs: &BTreeMap<String, Tensor>, dims: &Bindings) -> Result<Bindings, Error> {
+        if !self.measuring.is_empty() {
+            // Its memory would be taken beside that of the runs that measure.
+            self.release();
+        }
+        self.measuring.measure(inputs, dims)
+    }
+
+    /// Whether sizes depend on data.
+    pub(crate) fn has_measures(&self) -> bool {
+        !self.measuring.is_empty()
+    }
+
+    /// Runs the graph on `inputs`, at sizes that are all known.
     ///
     /// # Errors
     /// Sizes for which the graph has no meaning, limits, and numbers that are not finite.
-    pub(crate) fn run(
+    pub(crate) fn run_bound(
         &mut self,
         inputs: &BTreeMap<String, Tensor>,
         dims: &Bindings,
@@ -83,7 +103,7 @@ impl<'w> Runner<'w> {
 
     /// How many plans were made.
     pub(crate) fn plans_made(&self) -> usize {
-        self.planned
+        self.planned + self.measuring.plans_made()
     }
 
     fn plan(&mut self, key: &PlanKey) -> Result<Arc<Plan>, Error> {

@@ -77,7 +77,7 @@ pub struct RunOutcome {
     pub totals: Vec<LedgerTotal>,
     /// What each embedding is indexed with, by the name of its output; empty unless it was asked for.
     pub token_ids: BTreeMap<String, data::Tensor>,
-    /// The sizes of symbols.
+    /// The sizes of symbols, those that the inputs decide included.
     pub dims: Bindings,
     /// What was converted on the way in, in words.
     pub notes: Vec<String>,
@@ -129,8 +129,9 @@ impl<'w> Session<'w> {
         mut progress: Option<&mut (dyn FnMut(Progress<'_>) + Send)>,
     ) -> Result<RunOutcome, Error> {
         let bound = bind_inputs(&self.graph, inputs, indices, dims, self.keep_f64)?;
+        let measured = self.runner.measure(&bound.tensors, &bound.dims)?;
         let mut outcome =
-            self.runner.run(&bound.tensors, &bound.dims, progress.as_mut().map(|call| &mut **call as _))?;
+            self.runner.run_bound(&bound.tensors, &measured, progress.as_mut().map(|call| &mut **call as _))?;
         let held = take_held(&mut outcome.results);
         let mut completeness = BTreeMap::new();
         for repeated in &mut self.repeated {
@@ -160,7 +161,7 @@ impl<'w> Session<'w> {
                 None => results.insert(name.clone(), tensor),
             };
         }
-        let (ledger, totals, dims, notes) = (outcome.ledger, outcome.totals, bound.dims, bound.notes);
+        let (ledger, totals, dims, notes) = (outcome.ledger, outcome.totals, measured, bound.notes);
         Ok(RunOutcome { results, seeds, arrived, completeness, ledger, totals, token_ids, dims, notes })
     }
 
