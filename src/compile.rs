@@ -100,6 +100,15 @@ pub fn compile_observed(
     Ok(Compiled { graph, report, file })
 }
 
+/// The model at `path` as a graph that computes its outputs and explains nothing.
+///
+/// # Errors
+/// Models that are refused.
+pub fn compile_forward(path: &Path, limits: &Limits) -> Result<Compiled, Error> {
+    let Imported { graph, file, .. } = import_model(path, limits)?;
+    Ok(Compiled { graph, report: Report::default(), file })
+}
+
 /// Imports the model at `path`.
 ///
 /// # Errors

@@ -559,7 +559,9 @@ impl Elementwise {
             Elementwise::Binary(Binary::Prelu) if active.get(1) == Some(&true) => Class::Named("active_slope"),
             Elementwise::Binary(Binary::Pow) if active.get(1) == Some(&true) => Class::Named("active_exponent"),
             Elementwise::Binary(Binary::Div) if active.get(1) == Some(&true) => Class::Elementwise,
-            Elementwise::Binary(Binary::Mod | Binary::Fmod) => Class::Named("remainder"),
+            Elementwise::Binary(Binary::Mod | Binary::Fmod) if active.get(1) == Some(&true) => {
+                Class::Named("remainder")
+            }
             Elementwise::Binary(_) => Class::Elementwise,
             Elementwise::Compare(_) => Class::Opaque("a comparison is a step"),
             Elementwise::Where => Class::Select,
