@@ -100,13 +100,19 @@ pub fn compile_observed(
     Ok(Compiled { graph, report, file })
 }
 
-/// The model at `path` as a graph that computes its outputs and explains nothing.
+/// Compiles the model at `path` for its outputs alone: a graph without relevance, of models of any type. What `options`
+/// say of rules, targets and tensors is not looked at; `observe` sees the graph after every pass.
 ///
 /// # Errors
 /// Models that are refused.
-pub fn compile_forward(path: &Path, limits: &Limits) -> Result<Compiled, Error> {
-    let Imported { graph, file, .. } = import_model(path, limits)?;
-    Ok(Compiled { graph, report: Report::default(), file })
+pub fn compile_forward(
+    path: &Path,
+    options: &CompileOptions,
+    observe: &mut dyn FnMut(&PassDef, &Graph),
+) -> Result<Compiled, Error> {
+    let Imported { mut graph, file, .. } = import_model(path, &options.limits)?;
+    let report = compile::forward(&mut graph, options.verify, observe)?;
+    Ok(Compiled { graph, report, file })
 }
 
 /// Imports the model at `path`.

@@ -29,8 +29,8 @@ pub(super) struct Arguments {
     output: PathBuf,
     #[command(flatten)]
     compile: CompileFlags,
-    /// Compile the model's outputs alone and explain nothing, which models of integers need
-    #[arg(long, conflicts_with_all = ["rules", "target", "wrt", "print_after", "explain_passes"])]
+    /// Compile the model's outputs alone: a graph without relevance, of a model of any type
+    #[arg(long, conflicts_with_all = ["rules", "target", "wrt", "condition", "carrier", "outputs", "seed"])]
     forward: bool,
     /// Show the graph after this pass, or after `all`, on standard error
     #[arg(long, value_name = "PASS")]
@@ -49,9 +49,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
         composite_files(&arguments.compile.rules).chain([("the model", arguments.model.as_path())]).collect();
     check_output(&arguments.output, &inputs)?;
     let options = arguments.compile.options();
-    let compiled = match arguments.forward {
-        true => compile_forward(&arguments.model, &options.limits)?,
-        false => compile_printing(&arguments.model, &options, &arguments.print_after)?,
+    let compiled = if arguments.forward {
+        let mut show = |pass: &PassDef, graph: &Graph| print_if_asked(&arguments.print_after, pass, graph);
+        compile_forward(&arguments.model, &options, &mut show)?
+    } else {
+        compile_printing(&arguments.model, &options, &arguments.print_after)?
     };
     if output::is_stdout(&arguments.output) {
         output::data(graph_text(&compiled.graph, None).as_bytes())?;
@@ -122,16 +124,12 @@ pub(super) fn check_passes(names: &[String]) -> Result<(), Error> {
 
 fn report(compiled: &Compiled) {
     let Compiled { graph, report, .. } = compiled;
-    if report.composites.is_empty() {
-        output::message(&format!("compiled without rules: {} nodes", graph.len()));
-        return;
-    }
     let applied = report.applications.iter().filter(|application| application.rule.is_ok()).count();
-    output::message(&format!(
-        "compiled with {}: {} nodes, {applied} rule applications",
-        report.composites.join(", "),
-        graph.len()
-    ));
+    let nodes = graph.len();
+    output::message(&match report.composites.as_slice() {
+        [] => format!("compiled without relevance: {nodes} nodes"),
+        composites => format!("compiled with {}: {nodes} nodes, {applied} rule applications", composites.join(", ")),
+    });
     for (condition, masks) in graph.conditions.iter().zip(&report.masks).filter(|(_, masks)| !masks.is_empty()) {
         output::message(&format!("condition {condition}: {masks}"));
     }

@@ -20,6 +20,7 @@ mod lowering;
 mod microsoft;
 mod movement;
 mod normalize;
+mod number;
 mod pad;
 mod pool;
 mod qlinear;
@@ -32,12 +33,14 @@ mod scan;
 mod scatter;
 mod select;
 mod site;
+mod sizes;
 mod slice;
 mod source;
 mod structure;
 mod table;
 #[cfg(test)]
 mod tests;
+mod unique;
 mod window;
 
 use std::collections::{BTreeMap, HashSet};
