@@ -117,6 +117,14 @@ fn random_operators_are_refused() {
     assert!(onnx.unsupported().contains("it draws random numbers"));
 }
 
+#[test]
+fn boxes_that_overlap_are_left_out() {
+    Onnx::new(&["boxes N 7 4", "scores N 2 7"], &["i64:y ? 3"])
+        .longs("most", &[3])
+        .node("y = NonMaxSuppression boxes scores most", &[int("center_point_box", 1)])
+        .check_lowering("non_max_suppression");
+}
+
 // ONNX Runtime's own.
 
 #[test]
