@@ -18,6 +18,7 @@ mod linear;
 mod linear_attention;
 mod loops;
 mod lowering;
+mod microsoft;
 mod movement;
 mod nested;
 mod normalize;
