@@ -6,7 +6,7 @@ use super::site::Site;
 use super::{
     attention, bits, control, determinant, einsum, elementwise, gather, linear, linear_attention, loops, movement,
     normalize, pad, pool, qlinear, quantize, recurrent, reduce, refused, resize, rotary, scan, scatter, select, slice,
-    source,
+    source, unique,
 };
 
 /// An ONNX operator and how it becomes primitives.
@@ -50,7 +50,7 @@ impl OpDef {
 }
 
 /// Every operator, by family.
-const OPERATORS: [&[OpDef]; 26] = [
+const OPERATORS: [&[OpDef]; 27] = [
     source::OPERATORS,
     elementwise::OPERATORS,
     linear::OPERATORS,
@@ -75,6 +75,7 @@ const OPERATORS: [&[OpDef]; 26] = [
     control::OPERATORS,
     loops::OPERATORS,
     recurrent::OPERATORS,
+    unique::OPERATORS,
     quantize::OPERATORS,
     qlinear::OPERATORS,
 ];
