@@ -315,8 +315,8 @@ fn magnitude(x: &Dim) -> Result<Dim, DimError> {
     x.maximum(&Dim::Known(0).sub(x)?)
 }
 
-/// A comparison that is decided by the difference of the operands, or by a symbolic size not being negative. `holds` is
-/// asked about the difference's sign.
+/// A comparison that is decided by the difference of the operands, or by a symbolic size not being negative; else the
+/// expression that is 1 where it holds. `holds` is asked about the difference's sign.
 fn decide(site: &mut Site, holds: fn(i64) -> bool) -> Lowered<Option<Known>> {
     let Some(inputs) = known_inputs(site) else { return Ok(None) };
     let operands: Vec<&Known> = inputs.iter().collect();
@@ -326,10 +326,21 @@ fn decide(site: &mut Site, holds: fn(i64) -> bool) -> Lowered<Option<Known>> {
             (Dim::Known(difference), ..) => difference.signum(),
             (_, None, Some(b)) if b < 0 => 1,
             (_, Some(a), None) if a < 0 => -1,
-            _ => return None,
+            (difference, ..) => return where_sign(&difference, holds).ok(),
         };
         Some(Dim::Known(holds(sign).into()))
     }))
+}
+
+/// 1 where `holds` of the sign of `x`, else 0: the sum over the signs for which it holds of `[x < 0] = min(1, max(0, −x))`,
+/// `[x > 0]` likewise, and `[x = 0]`, which is what is left of 1.
+fn where_sign(x: &Dim, holds: fn(i64) -> bool) -> Result<Dim, DimError> {
+    let (zero, one) = (Dim::Known(0), Dim::Known(1));
+    let below = zero.sub(x)?.maximum(&zero)?.minimum(&one)?;
+    let above = x.maximum(&zero)?.minimum(&one)?;
+    let neither = one.sub(&below)?.sub(&above)?;
+    let parts = [(-1, below), (0, neither), (1, above)].into_iter().filter(|(sign, _)| holds(*sign));
+    parts.into_iter().try_fold(zero, |sum, (_, part)| sum.add(&part))
 }
 
 fn fold_select(site: &mut Site) -> Lowered<Option<Known>> {
