@@ -3,6 +3,7 @@
 //! This is the one file that knows petgraph. Everybody else sees nodes, values, operands and users, always in a
 //! deterministic order.
 
+mod names;
 mod results;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

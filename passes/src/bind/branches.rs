@@ -55,7 +55,7 @@ fn take(graph: &mut Graph, node: NodeId, dims: &Bindings) -> Result<Vec<NodeId>,
             }
             _ => {}
         }
-        let names: Vec<String> = content.names().iter().map(|name| graph.fresh_name(name)).collect();
+        let names = graph.fresh_names(content.names().iter().map(AsRef::as_ref));
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let operands = operands.ok_or_else(|| bug(&label, "a branch reads what it does not hold".into()))?;
         let new = graph
