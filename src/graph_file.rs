@@ -12,7 +12,7 @@ use lrpc_kernels::WeightSource;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, GraphFileError};
-use crate::onnx::{Limits, ModelError, ModelFile, TensorRef};
+use crate::onnx::{ImportOptions, ModelError, ModelFile, TensorRef};
 
 /// The largest graph file that is read, in bytes.
 const MAX_GRAPH_BYTES: u64 = 1 << 30;
@@ -88,7 +88,7 @@ impl LoadedGraph {
     ///
     /// # Errors
     /// A model that is not there, is refused, or is another one.
-    pub fn open_model(&self, model: Option<&Path>, limits: &Limits) -> Result<ModelFile, Error> {
+    pub fn open_model(&self, model: Option<&Path>, import: &ImportOptions) -> Result<ModelFile, Error> {
         let refuse = |reason| Error::GraphFile { path: self.path.clone(), reason };
         let reference = self.graph.model.as_ref().ok_or_else(|| refuse(GraphFileError::NoModel))?;
         let path = match model {
@@ -98,7 +98,7 @@ impl LoadedGraph {
         if model.is_none() && !path.exists() {
             return Err(refuse(GraphFileError::ModelMissing { model: path }));
         }
-        let opened = ModelFile::open(&path, limits);
+        let opened = ModelFile::open_with(&path, &import.limits, import.weights);
         let file = opened.map_err(|error: ModelError| Error::Import(error.into()))?;
         let structure = file.structure_hash();
         let difference = if file.size() != reference.bytes {

@@ -14,7 +14,7 @@ use crate::compile::CompileOptions;
 use crate::error::Error;
 use crate::inputs::SeedIndex;
 use crate::machine;
-use crate::onnx::Limits;
+use crate::onnx::{ImportOptions, Weights};
 use crate::session::RunOptions;
 
 /// The most threads that are used for each core.
@@ -103,9 +103,27 @@ pub(super) struct CompileFlags {
     /// What relevance starts with
     #[arg(long, default_value = "value")]
     pub(super) seed: SeedValue,
+    #[command(flatten)]
+    pub(super) weights: WeightFlags,
     /// Check all invariants after every pass
     #[arg(long)]
     pub(super) verify: bool,
+}
+
+/// Which values the weights of a model have.
+#[derive(Debug, Args)]
+pub(super) struct WeightFlags {
+    /// Values of the model's initializers: `stored`, or `random:SEED` for a model whose weights are elsewhere: then those
+    /// of floating-point numbers are made up, but for the few of at most 64 elements that the file has. What was compiled
+    /// so is run so
+    #[arg(long, value_name = "stored|random:SEED", default_value = "stored")]
+    pub(super) weights: Weights,
+}
+
+impl WeightFlags {
+    pub(super) fn import(&self) -> ImportOptions {
+        ImportOptions { weights: self.weights, ..ImportOptions::default() }
+    }
 }
 
 impl CompileFlags {
@@ -122,7 +140,7 @@ impl CompileFlags {
             all_outputs: self.outputs == Outputs::All,
             unit_seed: self.seed == SeedValue::One,
             verify: self.verify,
-            limits: Limits::default(),
+            import: self.weights.import(),
         }
     }
 }

@@ -10,6 +10,7 @@ use super::error::{ModelError, ModelErrorReason as Reason, TensorError};
 use super::external::ExternalData;
 use super::proto::tensor_proto::DataLocation;
 use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
+use super::random::Weights;
 use super::tensor::TensorRef;
 use super::wire::{self, Limits};
 use super::{hash, map};
@@ -41,6 +42,7 @@ pub struct ModelFile {
     graph: GraphProto,
     external: ExternalData,
     weights: BTreeMap<String, Site>,
+    values: Weights,
 }
 
 /// Where a weight stands in the main graph.
@@ -58,10 +60,19 @@ impl ModelFile {
     /// When a file cannot be read, is not an ONNX model of a version that we know, exceeds the limits, or has a
     /// tensor whose type, shape and data do not fit together.
     pub fn open(path: &Path, limits: &Limits) -> Result<Self, ModelError> {
-        Self::open_reason(path, limits).map_err(|reason| ModelError { file: path.to_path_buf(), reason })
+        Self::open_with(path, limits, Weights::Stored)
     }
 
-    fn open_reason(path: &Path, limits: &Limits) -> Result<Self, Reason> {
+    /// As [`ModelFile::open`], with these values of the initializers; of random ones the external data need not be
+    /// there.
+    ///
+    /// # Errors
+    /// As [`ModelFile::open`].
+    pub fn open_with(path: &Path, limits: &Limits, values: Weights) -> Result<Self, ModelError> {
+        Self::open_reason(path, limits, values).map_err(|reason| ModelError { file: path.to_path_buf(), reason })
+    }
+
+    fn open_reason(path: &Path, limits: &Limits, values: Weights) -> Result<Self, Reason> {
         let bytes = map::map_file(path)?;
         check_format(&bytes)?;
         wire::check(&bytes, limits)?;
@@ -73,12 +84,16 @@ impl ModelFile {
         let mut check = |name: &dyn Fn() -> String, tensor: &TensorProto| {
             check_tensor(tensor, &mut external, folder).map_err(|reason| Reason::Tensor { name: name(), reason })
         };
-        visit_graph(&graph, &mut check)?;
+        visit_nodes(&graph.node, &mut check)?;
         for function in &model.functions {
             visit_nodes(&function.node, &mut check)?;
         }
+        for tensor in &graph.initializer {
+            check_initializer(tensor, &mut external, folder, values)
+                .map_err(|reason| Reason::Tensor { name: tensor.name().to_string(), reason })?;
+        }
         let weights = index_weights(&graph)?;
-        Ok(Self { path: path.to_path_buf(), bytes, model, graph, external, weights })
+        Ok(Self { path: path.to_path_buf(), bytes, model, graph, external, weights, values })
     }
 
     /// The path by which the file was opened.
@@ -118,7 +133,7 @@ impl ModelFile {
     pub fn weight(&self, name: &str) -> Option<TensorRef<'_>> {
         let graph = &self.graph;
         match *self.weights.get(name)? {
-            Site::Initializer(index) => self.tensor(graph.initializer.get(index)?),
+            Site::Initializer(index) => self.initializer(graph.initializer.get(index)?),
             Site::Constant(index) => self.constant(graph.node.get(index)?),
         }
     }
@@ -134,6 +149,16 @@ impl ModelFile {
             "value_ints" => Some(TensorRef::vector_i64(&attribute.ints)),
             _ => None,
         })
+    }
+
+    /// The data of an initializer of the main graph; `None` if its element type is one that we cannot read.
+    pub fn initializer<'a>(&'a self, tensor: &'a TensorProto) -> Option<TensorRef<'a>> {
+        TensorRef::locate_initializer(tensor, &self.external, self.values).ok().flatten()
+    }
+
+    /// Which values the initializers have.
+    pub fn values(&self) -> Weights {
+        self.values
     }
 
     /// The data of `tensor`, which is part of this file; `None` if its element type is one that we cannot read.
@@ -241,4 +266,19 @@ fn check_tensor(tensor: &TensorProto, external: &mut ExternalData, folder: &Path
         external.open(tensor, folder)?;
     }
     TensorRef::locate(tensor, external).map(|_| ())
+}
+
+/// As [`check_tensor`]; where values are random, external data of floating-point numbers may be missing.
+fn check_initializer(
+    tensor: &TensorProto,
+    external: &mut ExternalData,
+    folder: &Path,
+    values: Weights,
+) -> Result<(), TensorError> {
+    let checked = check_tensor(tensor, external, folder);
+    let missing = matches!(checked, Err(TensorError::ExternalIo { .. } | TensorError::ExternalRange { .. }));
+    if missing && values != Weights::Stored {
+        return TensorRef::locate_initializer(tensor, external, values).map(|_| ());
+    }
+    checked
 }

@@ -19,6 +19,7 @@ mod hash;
 pub mod lower;
 mod map;
 pub mod proto;
+mod random;
 mod schema;
 mod tensor;
 #[cfg(test)]
@@ -28,5 +29,6 @@ mod wire;
 pub use error::{ModelError, ModelErrorReason, TensorError};
 pub use file::{ModelFile, NEWEST_IR, NEWEST_OPSET, OLDEST_IR, OLDEST_OPSET};
 pub use lower::{Finding, FindingKind, Findings, ImportError, ImportOptions, Imported, Operator, import};
+pub use random::Weights;
 pub use tensor::{TensorRef, element_type};
 pub use wire::Limits;

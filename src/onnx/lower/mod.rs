@@ -47,6 +47,7 @@ pub use table::{OpDef, operators};
 use super::file::{ModelFile, canonical_domain};
 use super::proto::tensor_shape_proto::dimension;
 use super::proto::{NodeProto, ValueInfoProto, type_proto};
+use super::random::Weights;
 use super::tensor::element_type;
 use super::wire::Limits;
 use finding::{Lowered, Refusal, invalid, unsupported};
@@ -58,6 +59,8 @@ use site::Site;
 pub struct ImportOptions {
     /// The largest model that is read.
     pub limits: Limits,
+    /// Which values the initializers have.
+    pub weights: Weights,
 }
 
 /// A model as a graph.
@@ -78,7 +81,7 @@ pub struct Imported {
 /// # Errors
 /// When the file is refused, or with everything in the graph that is invalid or not supported.
 pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported, ImportError> {
-    let file = ModelFile::open(path, &options.limits)?;
+    let file = ModelFile::open_with(path, &options.limits, options.weights)?;
     let (graph, values) = lower(&file)
         .map_err(|findings| ImportError::Graph { file: path.to_path_buf(), findings: Findings(findings) })?;
     Ok(Imported { graph, file, values })
@@ -119,7 +122,7 @@ impl<'m> Import<'m> {
     fn sources(&mut self) {
         let graph = self.lowering.file.graph();
         for tensor in &graph.initializer {
-            match self.lowering.file.tensor(tensor) {
+            match self.lowering.file.initializer(tensor) {
                 Some(data) => self.lowering.define_tensor(tensor.name(), data, Keep::Reference),
                 None => self.refuse_value(tensor.name(), unsupported("its element type is not supported")),
             }
