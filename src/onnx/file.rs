@@ -13,7 +13,7 @@ use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 use super::random::Weights;
 use super::tensor::TensorRef;
 use super::wire::{self, Limits};
-use super::{hash, map};
+use super::{functions, hash, map};
 
 /// The oldest version of the file format that is read: the first that names its operator sets.
 pub const OLDEST_IR: i64 = 3;
@@ -39,7 +39,9 @@ pub struct ModelFile {
     bytes: Bytes,
     /// Without its graph.
     model: ModelProto,
+    /// Without calls of the model's functions.
     graph: GraphProto,
+    versions: functions::Versions,
     external: ExternalData,
     weights: BTreeMap<String, Site>,
     values: Weights,
@@ -92,8 +94,9 @@ impl ModelFile {
             check_initializer(tensor, &mut external, folder, values)
                 .map_err(|reason| Reason::Tensor { name: tensor.name().to_string(), reason })?;
         }
+        let (graph, versions) = functions::inline(&model, graph)?;
         let weights = index_weights(&graph)?;
-        Ok(Self { path: path.to_path_buf(), bytes, model, graph, external, weights, values })
+        Ok(Self { path: path.to_path_buf(), bytes, model, graph, versions, external, weights, values })
     }
 
     /// The path by which the file was opened.
@@ -111,7 +114,7 @@ impl ModelFile {
         &self.model
     }
 
-    /// The main graph.
+    /// The main graph, with the bodies of the model's functions in the place of their calls.
     pub fn graph(&self) -> &GraphProto {
         &self.graph
     }
@@ -121,6 +124,11 @@ impl ModelFile {
         let domain = canonical_domain(domain);
         let import = self.model.opset_import.iter().find(|import| canonical_domain(import.domain()) == domain);
         import.map(|import| import.version())
+    }
+
+    /// The version of a node's operator: that of the function that it comes from, or that which the model imports.
+    pub fn opset_of(&self, node: &NodeProto) -> Option<i64> {
+        self.versions.get(node.name()).copied().or_else(|| self.opset(node.domain()))
     }
 
     /// The names of all weights in order: the initializers and the outputs of `Constant` nodes of the main graph.

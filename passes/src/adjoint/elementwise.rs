@@ -31,13 +31,14 @@ pub(super) fn vjp(
             mask(b, condition, cotangent, slot == 1)
         }
         Elementwise::Cast(_) => movement::adjoint(b, site, slot, cotangent),
+        Elementwise::Narrow(_) => Ok(cotangent),
         Elementwise::Quantize => quantize_vjp(b, site, cotangent),
         Elementwise::Dequantize => {
             let scale = b.activation(site.operands[1])?;
             let product = b.mul(cotangent, scale, "t")?;
             b.cast(product, DType::F32, "t")
         }
-        Elementwise::Derivative(_) | Elementwise::Secant(_) | Elementwise::Compare(_) => {
+        Elementwise::Derivative(_) | Elementwise::Secant(_) | Elementwise::Compare(_) | Elementwise::BitCast { .. } => {
             Err(Diagnostic::new(format!("`{}` has no derivative", op.mnemonic())))
         }
     }

@@ -4,8 +4,8 @@ use super::finding::{Lowered, unsupported};
 use super::known::Known;
 use super::site::Site;
 use super::{
-    attention, control, einsum, elementwise, gather, linear, movement, normalize, pad, pool, qlinear, quantize, reduce,
-    resize, scan, select, slice, source,
+    attention, bits, control, determinant, einsum, elementwise, gather, linear, linear_attention, movement, normalize,
+    pad, pool, qlinear, quantize, reduce, refused, resize, rotary, scan, scatter, select, slice, source,
 };
 
 /// An ONNX operator and how it becomes primitives.
@@ -42,17 +42,23 @@ impl OpDef {
 }
 
 /// Every operator, by family.
-const OPERATORS: [&[OpDef]; 18] = [
+const OPERATORS: [&[OpDef]; 24] = [
     source::OPERATORS,
     elementwise::OPERATORS,
     linear::OPERATORS,
     einsum::OPERATORS,
     attention::OPERATORS,
+    rotary::OPERATORS,
     reduce::OPERATORS,
     movement::OPERATORS,
     slice::OPERATORS,
     pad::OPERATORS,
     gather::OPERATORS,
+    scatter::OPERATORS,
+    bits::OPERATORS,
+    determinant::OPERATORS,
+    linear_attention::OPERATORS,
+    refused::OPERATORS,
     select::OPERATORS,
     pool::OPERATORS,
     resize::OPERATORS,
