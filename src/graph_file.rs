@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use lrpc_ir::ops::{Op, Source};
 use lrpc_ir::{DType, Graph, TensorType, text, verify};
-use lrpc_kernels::WeightSource;
+use lrpc_kernels::{RunError, RunErrorKind, WeightSource};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, GraphFileError};
+use crate::machine;
 use crate::onnx::{ImportOptions, ModelError, ModelFile, TensorRef};
 
 /// The largest graph file that is read, in bytes.
@@ -127,9 +128,17 @@ impl ModelWeights {
     /// Finds every weight of `graph` in `file`.
     ///
     /// # Errors
-    /// A weight that is not there, or of another type or shape. `path` is the graph's, for the error.
+    /// A weight that is not there, or of another type or shape; weights that are made up and need more memory than the
+    /// machine has. `path` is the graph's, for the error.
     pub fn locate(graph: &Graph, file: &ModelFile, path: &Path) -> Result<ModelWeights, Error> {
         let mut bytes = BTreeMap::new();
+        let sizes = graph.weights().into_keys().filter_map(|name| Some(file.weight(name)?.made_up()));
+        let needed = sizes.fold(0, u64::saturating_add);
+        let limit = machine::default_memory_limit().unwrap_or(u64::MAX);
+        if needed > limit {
+            let kind = RunErrorKind::Memory { needed, limit };
+            return Err(RunError { kind, step: None, operands: Vec::new() }.into());
+        }
         for (name, value) in graph.weights() {
             let found = file.weight(name).ok_or_else(|| "there is none of that name".to_string());
             let fits = found.and_then(|tensor| check_type(graph.ty(value), &tensor).map(|()| tensor));

@@ -120,6 +120,14 @@ impl<'a> TensorRef<'a> {
         element_count(&self.dims).unwrap_or(u64::MAX)
     }
 
+    /// The bytes of memory that [`TensorRef::bytes`] takes where the elements are made up.
+    pub fn made_up(&self) -> u64 {
+        match self.data {
+            Data::Random(_) => self.elements().saturating_mul(self.dtype.size() as u64),
+            _ => 0,
+        }
+    }
+
     /// Whether the elements stand in a file as they stand in memory, so that [`TensorRef::bytes`] copies nothing.
     pub fn is_dense(&self) -> bool {
         matches!(self.data, Data::Dense(_))
@@ -149,8 +157,12 @@ impl<'a> TensorRef<'a> {
         self.bytes().chunks_exact(self.dtype.size()).map(|chunk| integer(self.dtype, chunk)).collect()
     }
 
-    /// The elements as floating-point numbers, none of them rounded; `None` if the type is not a floating-point one.
+    /// The elements as floating-point numbers, none of them rounded; `None` if the type is not a floating-point one, and
+    /// for more than a few that are made up, which decide nothing about the graph.
     pub fn floats(&self) -> Option<Vec<f64>> {
+        if matches!(self.data, Data::Random(_)) && self.elements() > Weights::MAX_KEPT {
+            return None;
+        }
         self.bytes().chunks_exact(self.dtype.size()).map(|chunk| float(self.dtype, chunk)).collect()
     }
 }
