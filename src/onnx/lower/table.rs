@@ -4,8 +4,9 @@ use super::finding::{Lowered, unsupported};
 use super::known::Known;
 use super::site::Site;
 use super::{
-    attention, bits, control, determinant, einsum, elementwise, gather, linear, linear_attention, movement, normalize,
-    pad, pool, qlinear, quantize, reduce, refused, resize, rotary, scan, scatter, select, slice, source,
+    attention, bits, control, determinant, einsum, elementwise, gather, linear, linear_attention, loops, movement,
+    normalize, pad, pool, qlinear, quantize, recurrent, reduce, refused, resize, rotary, scan, scatter, select, slice,
+    source,
 };
 
 /// An ONNX operator and how it becomes primitives.
@@ -42,7 +43,7 @@ impl OpDef {
 }
 
 /// Every operator, by family.
-const OPERATORS: [&[OpDef]; 24] = [
+const OPERATORS: [&[OpDef]; 26] = [
     source::OPERATORS,
     elementwise::OPERATORS,
     linear::OPERATORS,
@@ -65,6 +66,8 @@ const OPERATORS: [&[OpDef]; 24] = [
     normalize::OPERATORS,
     scan::OPERATORS,
     control::OPERATORS,
+    loops::OPERATORS,
+    recurrent::OPERATORS,
     quantize::OPERATORS,
     qlinear::OPERATORS,
 ];
