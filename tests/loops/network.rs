@@ -140,7 +140,7 @@ impl Network {
 
 /// Every composite that applies rules once, with some parameters beside the defaults.
 pub fn composites() -> Vec<String> {
-    let once = |name: &&str| Composite::named(name).unwrap().sampling.is_none() && **name != "autoencoder";
+    let once = |name: &&str| Composite::named(name).unwrap().sampling.is_none() && *name != "autoencoder";
     let mut all: Vec<String> =
         COMPOSITES.iter().map(|(name, _)| *name).filter(|name| once(&name)).map(str::to_string).collect();
     all.extend(

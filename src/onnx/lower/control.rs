@@ -1,6 +1,5 @@
 //! Choice between graphs.
 
-XX
 use std::collections::HashMap;
 
 use lrpc_ir::graph::GraphResult;

@@ -35,12 +35,14 @@ mod scan;
 mod scatter;
 mod select;
 mod site;
+mod sizes;
 mod slice;
 mod source;
 mod structure;
 mod table;
 #[cfg(test)]
 mod tests;
+mod unique;
 mod window;
 
 use std::collections::{BTreeMap, HashSet};

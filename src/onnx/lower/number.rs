@@ -64,6 +64,11 @@ impl Site<'_, '_> {
         }
     }
 
+    /// Whether those of the inputs that are there have known elements.
+    pub(super) fn known_inputs(&self, mut inputs: std::ops::Range<usize>) -> bool {
+        inputs.all(|index| !self.has_input(index) || self.known(index).is_some())
+    }
+
     /// The single element of the optional input `index`.
     pub(super) fn integer(&mut self, index: usize) -> Lowered<Option<Number>> {
         match self.integers(index)?.as_deref() {
@@ -241,11 +246,15 @@ impl Site<'_, '_> {
         Ok(Number::Data(self.share(Op::Elementwise(Elementwise::Where), &[holds, then, otherwise])?))
     }
 
-    /// `⌈distance / step⌉`, or 0 where the distance is negative; the step is positive.
+    /// `⌈distance / step⌉`, or 0 where the distance is negative. The step is positive; one of 0 gives −1, which is no
+    /// size.
     pub(super) fn steps(&mut self, distance: &Number, step: &Number) -> Lowered<Number> {
+        let (stated, one) = (step, Number::from(1));
+        let step = &self.combine(Binary::Max, step, &one)?;
         let distance = self.combine(Binary::Max, distance, &0.into())?;
         let less = self.combine(Binary::Sub, step, &1.into())?;
         let reach = self.combine(Binary::Add, &distance, &less)?;
-        self.combine(Binary::Div, &reach, step)
+        let steps = self.combine(Binary::Div, &reach, step)?;
+        self.choose((Compare::Less, stated, &one), &Number::from(-1), &steps)
     }
 }

@@ -12,7 +12,12 @@ fn graph(name: &str, onnx: Onnx) -> AttributeProto {
 
 fn words(name: &str, values: &[&'static str]) -> AttributeProto {
     let strings = values.iter().map(|value| value.as_bytes().into()).collect();
-    AttributeProto { name: Some(name.into()), strings, r#type: Some(AttributeType::Strings.into()), ..Default::default() }
+    AttributeProto {
+        name: Some(name.into()),
+        strings,
+        r#type: Some(AttributeType::Strings.into()),
+        ..Default::default()
+    }
 }
 
 /// `h' = h·w + b` with its states stacked; `w` is captured, `b` is the body's own.
@@ -45,10 +50,7 @@ fn a_loop_that_grows_is_written_out() {
     let symbolic = Onnx::new(&["x 1 2", "z T"], &["y 4 2"])
         .node("most = Shape z", &[])
         .node("y = Loop most - x", &[graph("body", body())]);
-    assert_eq!(
-        symbolic.unsupported(),
-        "/loop: a value that goes through the loop changes from f32[1, 2] to f32[2, 2]"
-    );
+    assert_eq!(symbolic.unsupported(), "/loop: a value that goes through the loop changes from f32[1, 2] to f32[2, 2]");
 }
 
 #[test]
