@@ -95,6 +95,45 @@ class GroupNorm:
         return self.norm.forward().reshape(self.shape)
 
 
+# --- maps that the reference evaluator does not have for every attribute ---------------------------------------------
+
+
+def repeated(x, scales):
+    """Nearest neighbours for whole scales: every element so many times along each axis."""
+    for axis, scale in enumerate(scales):
+        assert scale == int(scale)
+        x = np.repeat(x, int(scale), axis=axis)
+    return x
+
+
+def conv_transpose(node, x, w, bias=None):
+    """Every input element lays its kernel, times its value, on the output."""
+    a, rank = node.attributes, x.ndim - 2
+    groups, strides, dilations = a.get("group", 1), a.get("strides", [1] * rank), a.get("dilations", [1] * rank)
+    more = a.get("output_padding", [0] * rank)
+    spans = [(w.shape[2 + at] - 1) * dilations[at] + 1 for at in range(rank)]
+    whole = [(x.shape[2 + at] - 1) * strides[at] + spans[at] + more[at] for at in range(rank)]
+    begin, end = a.get("pads", [0] * 2 * rank)[:rank], a.get("pads", [0] * 2 * rank)[rank:]
+    sizes = a.get("output_shape")
+    if a.get("auto_pad", "NOTSET").startswith("SAME"):
+        sizes = [x.shape[2 + at] * strides[at] for at in range(rank)]
+    if sizes:
+        cut = [whole[at] - sizes[at] for at in range(rank)]
+        assert all(size >= 0 for size in cut)
+        upper = a.get("auto_pad") == "SAME_UPPER"
+        begin = [size // 2 if upper else size - size // 2 for size in cut]
+        end = [size - first for size, first in zip(cut, begin)]
+    per_in, per_out = x.shape[1] // groups, w.shape[1]
+    y = np.zeros((x.shape[0], per_out * groups, *whole))
+    for at in np.ndindex(*x.shape):
+        first = at[1] // per_in * per_out
+        for tap in np.ndindex(*w.shape[2:]):
+            place = tuple(at[2 + i] * strides[i] + tap[i] * dilations[i] for i in range(rank))
+            y[(at[0], slice(first, first + per_out), *place)] += x[at] * w[(at[1], slice(None), *tap)]
+    y = y[(slice(None), slice(None), *(slice(begin[i], whole[i] - end[i]) for i in range(rank)))]
+    return y if bias is None else y + per_channel(bias, x.ndim)
+
+
 # --- evaluation ------------------------------------------------------------------------------------------------------
 
 EVALUATORS = {}
@@ -148,6 +187,11 @@ def run_own(node, operands, opset):
         p, axis = node.attributes.get("p", 2), node.attributes.get("axis", -1)
         size = np.abs(operands[0]).sum(axis, keepdims=True) if p == 1 else np.sqrt((operands[0] ** 2).sum(axis, keepdims=True))
         return operands[0] / size
+    if node.op == "ConvTranspose":
+        return conv_transpose(node, *operands)
+    if node.op == "Upsample" or (node.op == "Resize" and opset == 10):
+        scales = node.attributes["scales"] if "scales" in node.attributes else operands[-1]
+        return repeated(operands[0], scales)
     if node.op == "BatchNormalization":
         x, (scale, bias, mean, var) = operands[0], (per_channel(w, operands[0].ndim) for w in operands[1:5])
         epsilon = float(np.float32(node.attributes.get("epsilon", 1e-5)))

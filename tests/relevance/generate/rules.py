@@ -29,11 +29,18 @@ def divided(r, denominator):
     return np.where(denominator == 0, 0.0, r / np.where(denominator == 0, 1.0, denominator))
 
 
+def weighed(a, s):
+    """a ⊙ s; where s is 0 nothing is carried, even if a is infinite."""
+    with np.errstate(invalid="ignore"):
+        return np.where(s == 0, 0.0, a * s)
+
+
 def signal(r, z, p, shape=None):
     """s = R/S(z), and what the stabiliser takes of it: (S(z) − z)·s, and all of R where S(z) is 0."""
     s_of_z = stabilised(z, p, shape)
     s = divided(r, s_of_z)
-    return s, float(((s_of_z - z) * s).sum() + r[s_of_z == 0].sum())
+    with np.errstate(invalid="ignore"):
+        return s, float(weighed(s_of_z - z, s).sum() + r[s_of_z == 0].sum())
 
 
 class Linear:
@@ -167,13 +174,13 @@ LINEAR = {
 def signed_ratio(parts, constant, r, p, taken, shape):
     """`parts` are (x, M); y = Σ x M + constant."""
     if p.get("bias") in ("exclude", "redistribute") and p.get("adds_constant"):
-        return [matrix @ r for _, matrix in parts]
+        return [np.abs(matrix) @ r for _, matrix in parts]
     if p.get("bias") == "operand" and p.get("adds_constant"):
         return abs_ratio(parts, constant, r, p, taken, shape)
     y = sum(x @ matrix for x, matrix in parts) + constant
     s, lost = signal(r, y, p, shape)
     taken["stabiliser"] += lost
-    taken["bias"] += float((constant * s).sum())
+    taken["bias"] += float(weighed(constant, s).sum())
     return [x * (matrix @ s) for x, matrix in parts]
 
 

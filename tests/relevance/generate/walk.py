@@ -14,6 +14,7 @@ SUMS = (
     "Add Sub Sum Mean ReduceSum ReduceMean AveragePool GlobalAveragePool CumSum Resize Upsample ScatterAdd GridSample"
     " AffineGrid Col2Im DFT RoiAlign"
 ).split()
+ADDITIONS = ("Add", "Sub", "Sum", "Mean")
 NORMS = ("LayerNormalization", "RMSNormalization", "InstanceNormalization", "GroupNormalization", "MeanVarianceNormalization", "LpNormalization")
 CHOICES = ("Max", "Min", "MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin", "Where", "MaxRoiPool")
 OPAQUE = (
@@ -93,9 +94,10 @@ class Walk:
             actives = self.actives(node)
             last = groups[-1][-1] if groups else None
             joins = node.op == "Add" or (node.op == "BatchNormalization" and groups and groups[-1][0].op in CONVOLUTIONS)
+            joins = joins and not (self.composite.gradient and node.op == "Add")
             same = joins and len(actives) == 1 and last and node.inputs[actives[0]] == last.outputs[0]
             if same and self.kind(groups[-1][0])[0] == "linear" and self.users(last.outputs[0]) == 1:
-                if self.values[last.outputs[0]].shape == self.values[node.outputs[0]].shape and not self.composite.gradient:
+                if self.values[last.outputs[0]].shape == self.values[node.outputs[0]].shape:
                     groups[-1].append(node)
                     continue
             groups.append([node])
@@ -254,6 +256,9 @@ class Walk:
 
                 def run(x, slot=slot, at=at):
                     operands = [self.values[name] if name else None for name in node.inputs]
+                    if node.op in ADDITIONS:
+                        # What else is added may be infinite: a mask.
+                        operands = [np.zeros_like(operand) for operand in operands]
                     operands[slot] = x
                     return run_node(node, operands, self.opset)[at]
 
@@ -266,11 +271,12 @@ class Walk:
         node, output = group[0], group[0].outputs[0]
         found, constants = self.parts(node)
         y, carried, constant = self.values[output], arrivals[output], constants[output]
-        constant = np.where(np.abs(constant) <= 1e-14 * np.abs(y.ravel()).max(), 0.0, constant)
+        finite = np.abs(y[np.isfinite(y)])
+        constant = np.where(np.abs(constant) <= 1e-14 * finite.max(initial=0.0), 0.0, constant)
         matrices = [(x.ravel(), matrices[output]) for _, x, matrices in found]
         linear = rule == "SignedRatio" and p.get("eps") == 0 and p.get("bias", "include") == "include"
         if carried[0] == "g" and (linear or rule == "Gradient"):
-            taken["bias"] += float(constant @ carried[1].ravel())
+            taken["bias"] += float(rules.weighed(constant, carried[1].ravel()).sum())
             shares, carrier = [matrix @ carried[1].ravel() for _, matrix in matrices], "g"
         else:
             adds_constant = node.op in ("Add", "Sub") and len(matrices) == 1
