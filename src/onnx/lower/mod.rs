@@ -5,7 +5,9 @@
 //! names. Types come from the primitives' own inference, not from what the model declares.
 
 mod attention;
+mod bits;
 mod control;
+mod determinant;
 mod einsum;
 mod elementwise;
 mod evaluate;
@@ -13,14 +15,20 @@ mod finding;
 mod gather;
 mod known;
 mod linear;
+mod linear_attention;
 mod lowering;
 mod movement;
 mod normalize;
 mod pad;
 mod pool;
+mod qlinear;
+mod quantize;
 mod reduce;
+mod refused;
 mod resize;
+mod rotary;
 mod scan;
+mod scatter;
 mod select;
 mod site;
 mod slice;
@@ -199,7 +207,7 @@ impl<'m> Import<'m> {
 /// Lowers one node, into the value slots of its outputs.
 fn lower_node<'m>(lowering: &mut Lowering<'m>, node: &'m NodeProto, used: &HashSet<&str>) -> Lowered {
     let domain = canonical_domain(node.domain());
-    let Some(opset) = lowering.file.opset(domain) else {
+    let Some(opset) = lowering.file.opset_of(node) else {
         return invalid("the model does not import the operator's domain");
     };
     let def = table::find(domain, node.op_type(), opset)?;

@@ -46,9 +46,14 @@ fn max_pool(site: &mut Site) -> Lowered {
 
 fn average_pool(site: &mut Site) -> Lowered {
     let x = site.input(0)?;
-    let padded = site.flag("count_include_pad", false)?;
-    let result = pool(site, x, if padded { PoolKind::AverageWithPadding } else { PoolKind::Average })?;
+    let result = average(site, x)?;
     site.output(0, result)
+}
+
+/// The average of each window of `x`.
+pub(super) fn average(site: &mut Site, x: Value) -> Lowered<Value> {
+    let padded = site.flag("count_include_pad", false)?;
+    pool(site, x, if padded { PoolKind::AverageWithPadding } else { PoolKind::Average })
 }
 
 /// `(Σ |x|^p)^(1/p)` over each window.

@@ -4,8 +4,8 @@ use super::finding::{Lowered, unsupported};
 use super::known::Known;
 use super::site::Site;
 use super::{
-    attention, control, einsum, elementwise, gather, linear, movement, normalize, pad, pool, reduce, resize, scan,
-    select, slice, source,
+    attention, bits, control, determinant, einsum, elementwise, gather, linear, linear_attention, movement, normalize,
+    pad, pool, qlinear, quantize, reduce, refused, resize, rotary, scan, scatter, select, slice, source,
 };
 
 /// An ONNX operator and how it becomes primitives.
@@ -30,6 +30,11 @@ impl OpDef {
         Self { name, domain: "", since, fold: |_| Ok(None), lower }
     }
 
+    /// An operator of ONNX Runtime's own domain.
+    pub(super) const fn microsoft(name: &'static str, lower: fn(&mut Site) -> Lowered) -> Self {
+        Self { name, domain: "com.microsoft", since: 1, fold: |_| Ok(None), lower }
+    }
+
     /// The operator, evaluated at import where it can be.
     pub(super) const fn folding(self, fold: fn(&mut Site) -> Lowered<Option<Known>>) -> Self {
         Self { fold, ..self }
@@ -37,23 +42,31 @@ impl OpDef {
 }
 
 /// Every operator, by family.
-const OPERATORS: [&[OpDef]; 16] = [
+const OPERATORS: [&[OpDef]; 24] = [
     source::OPERATORS,
     elementwise::OPERATORS,
     linear::OPERATORS,
     einsum::OPERATORS,
     attention::OPERATORS,
+    rotary::OPERATORS,
     reduce::OPERATORS,
     movement::OPERATORS,
     slice::OPERATORS,
     pad::OPERATORS,
     gather::OPERATORS,
+    scatter::OPERATORS,
+    bits::OPERATORS,
+    determinant::OPERATORS,
+    linear_attention::OPERATORS,
+    refused::OPERATORS,
     select::OPERATORS,
     pool::OPERATORS,
     resize::OPERATORS,
     normalize::OPERATORS,
     scan::OPERATORS,
     control::OPERATORS,
+    quantize::OPERATORS,
+    qlinear::OPERATORS,
 ];
 
 /// Every operator that can be lowered; one whose meaning has changed stands there once per meaning.
