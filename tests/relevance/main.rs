@@ -85,7 +85,10 @@ impl Case<'_> {
         }
         let compiled = match compile_model(path, &options) {
             Ok(compiled) => compiled,
-            Err(error) => return Outcome::Refused(error.to_string().replace('\n', "; ")),
+            Err(error) => {
+                let reason = error.to_string().replace('\n', "; ").replace(&path.display().to_string(), "");
+                return Outcome::Refused(reason);
+            }
         };
         for (precision, tolerance) in TOLERANCES {
             let found = match self.execute(&compiled, path, precision) {
@@ -208,14 +211,16 @@ fn next_case<'c, 'a>(next: &AtomicUsize, cases: &'c [Case<'a>]) -> Option<(usize
     cases.get(at).map(|case| (at, case))
 }
 
-/// Names of cases, or what they begin with, that the compiler does not serve yet.
-fn not_served() -> Vec<String> {
+/// Names of cases, or what they begin with, each with the word `refused` or `differs` before it: what the compiler does
+/// not serve yet, and where it is known to give other numbers.
+fn not_served() -> Vec<(String, String)> {
     let text = std::fs::read_to_string(folder().join("not_served.txt")).unwrap();
-    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).map(Into::into).collect()
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|line| line.split_once(' ').map(|(word, name)| (word.into(), name.into())).unwrap()).collect()
 }
 
-fn is_listed(case: &Case, line: &str) -> bool {
-    case.name == line || case.name.starts_with(&format!("{line}/"))
+fn is_listed(case: &Case, name: &str) -> bool {
+    case.name == name || case.name.starts_with(&format!("{name}/"))
 }
 
 #[test]
@@ -231,18 +236,21 @@ fn every_case_is_as_expected() {
     let mut findings = Vec::new();
     let mut passed = 0;
     for (case, outcome) in cases.iter().zip(outcomes(&cases)) {
-        let listed = list.iter().any(|line| is_listed(case, line));
+        let listed = list.iter().find(|(_, name)| is_listed(case, name)).map(|(word, _)| word.as_str());
         match outcome {
-            Outcome::Passed if listed => findings.push(format!("{} passes: take it off not_served.txt", case.name)),
+            Outcome::Passed if listed.is_some() => {
+                findings.push(format!("{} passes: take it off not_served.txt", case.name));
+            }
             Outcome::Passed => passed += 1,
-            Outcome::Refused(_) if listed => {}
+            Outcome::Refused(_) if listed == Some("refused") => {}
+            Outcome::Failed(_) if listed == Some("differs") => {}
             Outcome::Refused(reason) => findings.push(format!("{} is refused: {reason}", case.name)),
             Outcome::Failed(reason) => findings.push(format!("{}: {reason}", case.name)),
         }
     }
-    let stale = list.iter().filter(|line| !cases.iter().any(|case| is_listed(case, line)));
+    let stale = list.iter().filter(|(_, name)| !cases.iter().any(|case| is_listed(case, name)));
     if std::env::var_os("RELEVANCE_CASES").is_none() {
-        findings.extend(stale.map(|line| format!("not_served.txt names {line}, which is no case")));
+        findings.extend(stale.map(|(_, name)| format!("not_served.txt names {name}, which is no case")));
     }
     assert!(findings.is_empty(), "{passed} of {} cases pass\n{}", cases.len(), findings.join("\n"));
 }

@@ -225,11 +225,10 @@ impl Walk<'_> {
             || self.wrt.contains(&map)
             || self.request.between.contains(&map)
             || self.masks.contains_key(&map);
-        // Constants of the file have been merged where they have the form of a bias.
-        let computed = !graph.is_constant(addend) && !dependent.contains(&addend);
+        let is_independent = !dependent.contains(&addend);
         let is_linear = |step: &&mut Step| step.output == map && matches!(step.class, Class::Linear { .. });
         let step = steps.iter_mut().rev().find(is_linear);
-        match step.filter(|step| !read_elsewhere && computed && bias(step) == bias(sum)) {
+        match step.filter(|step| !read_elsewhere && is_independent && bias(step) == bias(sum)) {
             Some(step) => {
                 (step.output, step.addend) = (sum.output, Some(addend));
                 true

@@ -32,8 +32,8 @@ def group_norm(opset, rng):
 
 
 Model("GroupNormalization", "1d", group_norm, NORMS)
-Model("MeanVarianceNormalization", "2d", norm("MeanVarianceNormalization", (2, 2, 2, 2), {}), ["epsilon", "attnlrp", "gradient"])
-Model("MeanVarianceNormalization", "axes", norm("MeanVarianceNormalization", (2, 4), {}, axes=[1]), ["epsilon", "attnlrp", "gradient"])
+Model("MeanVarianceNormalization", "2d", norm("MeanVarianceNormalization", (2, 2, 2, 2), {}), ["lrp-0", "attnlrp", "gradient"])
+Model("MeanVarianceNormalization", "axes", norm("MeanVarianceNormalization", (2, 4), {}, axes=[1]), ["lrp-0", "attnlrp", "gradient"])
 for p in (1, 2):
     Model("LpNormalization", f"p{p}", norm("LpNormalization", (2, 3, 2), {}, p=p, axis=1), ["epsilon", "attnlrp", "gradient"])
 

@@ -70,7 +70,7 @@ for op in ("Sum", "Mean"):
     Model(op, "one", many(op, [(2, 3)]), ["epsilon", "attnlrp"], versions(op)[-1:])
     Model(op, "two", many(op, [(2, 3), (2, 3)]), ["epsilon", "epsilon(eps=0.25)", "attnlrp", "dynamiclrp", "gradient"])
     Model(op, "broadcast", many(op, [(2, 3), (1, 3)]), ["epsilon", "attnlrp", "gradient"], versions(op, 8))
-    Model(op, "three", many(op, [(2, 3), (2, 3), (2, 3)]), ["lrp-0", "attnlrp", "gradient"], versions(op)[-1:])
+    Model(op, "three", many(op, [(2, 3), (2, 3), (2, 3)]), ["epsilon", "lrp-0", "attnlrp", "gradient"], versions(op)[-1:])
 
 
 def reduction(op, shape, axes, keep, bounds=(-2.0, 2.0)):

@@ -102,3 +102,21 @@ def batch_norm(make, node, graph):
     product = make.step("Mul", node.inputs[0], make.constant(factor.reshape(column)))
     make.step("Add", product, make.constant((bias - mean * factor).reshape(column)), out=node.outputs[0])
     return None
+
+
+@expansion("Sum", "Mean")
+def sum_of_several(make, node, graph):
+    """Additions from the left, of a mean's parts of the operands; one operand alone is itself."""
+    if len(node.inputs) == 1:
+        make.step("Identity", node.inputs[0], out=node.outputs[0])
+        return None
+    parts = list(node.inputs)
+    if node.op == "Mean":
+        part = make.constant(np.float64(1.0 / len(parts)))
+        parts = [make.step("Mul", name, part) for name in parts]
+    total = parts[0]
+    for at, name in enumerate(parts[1:], 2):
+        total = make.step("Add", total, name, out=node.outputs[0] if at == len(parts) else None)
+    return None
+
+

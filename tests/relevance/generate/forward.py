@@ -72,7 +72,10 @@ def norm_of(node, operands, opset):
         return Norm(x, axes, epsilon, per_channel(operands[1], rank), per_channel(operands[2], rank))
     if node.op == "MeanVarianceNormalization":
         axes = tuple(axis % rank for axis in attributes.get("axes", [0, 2, 3]))
-        return Norm(x, axes, 0.0, 1.0, 0.0)
+        norm = Norm(x, axes, 0.0, 1.0, 0.0)
+        # The specification adds 1e-9 to the deviation.
+        norm.r = 1.0 / (1.0 / norm.r + 1e-9)
+        return norm
     raise KeyError(node.op)
 
 
@@ -106,6 +109,37 @@ def repeated(x, scales):
     return x
 
 
+def cut_and_padded(x, pads, value):
+    """Padding with a constant, where negative sizes cut."""
+    before, after = pads[: x.ndim], pads[x.ndim :]
+    ends = [size + min(last, 0) for size, last in zip(x.shape, after)]
+    x = x[tuple(slice(max(-first, 0), end) for first, end in zip(before, ends))]
+    widths = [(max(first, 0), max(last, 0)) for first, last in zip(before, after)]
+    return np.pad(x, widths, constant_values=value)
+
+
+def cubic_half_pixel(x, scales):
+    """Cubic resizing (a = −3/4, half pixels, edges repeated), one axis after another."""
+    a = -0.75
+
+    def kernel(t):
+        t = abs(t)
+        if t <= 1:
+            return (a + 2) * t**3 - (a + 3) * t**2 + 1
+        return a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a if t < 2 else 0.0
+
+    for axis, scale in enumerate(scales):
+        size = x.shape[axis]
+        matrix = np.zeros((size, int(np.floor(size * scale))))
+        for j in range(matrix.shape[1] if scale != 1 else 0):
+            place = (j + 0.5) / scale - 0.5
+            for i in range(int(np.floor(place)) - 1, int(np.floor(place)) + 3):
+                matrix[min(max(i, 0), size - 1), j] += kernel(place - i)
+        if scale != 1:
+            x = np.moveaxis(np.tensordot(x, matrix, axes=(axis, 0)), -1, axis)
+    return x
+
+
 def conv_transpose(node, x, w, bias=None):
     """Every input element lays its kernel, times its value, on the output."""
     a, rank = node.attributes, x.ndim - 2
@@ -136,7 +170,7 @@ def conv_transpose(node, x, w, bias=None):
 
 # --- evaluation ------------------------------------------------------------------------------------------------------
 
-EVALUATORS = {}
+EVALUATORS, RENAMED = {}, {}
 
 
 def by_reference(nodes, operands, outputs, opset):
@@ -165,6 +199,10 @@ def run_node(node, operands, opset):
     own = run_own(node, operands, opset)
     if own is not None:
         return [own]
+    if node.op == "Scatter":
+        # The former name of ScatterElements.
+        renamed = RENAMED.setdefault(id(node), (type(node)("ScatterElements", node.inputs, node.outputs, **node.attributes), node))
+        return run_node(renamed[0], operands, opset)
     named = {name: operand for name, operand in zip(node.inputs, operands) if name}
     wanted = [output for output in node.outputs if output]
     found = dict(zip(wanted, by_reference([node], named, wanted, opset)))
@@ -192,6 +230,10 @@ def run_own(node, operands, opset):
     if node.op == "Upsample" or (node.op == "Resize" and opset == 10):
         scales = node.attributes["scales"] if "scales" in node.attributes else operands[-1]
         return repeated(operands[0], scales)
+    if node.op == "Pad" and len(operands) > 1 and operands[1].min() < 0:
+        return cut_and_padded(operands[0], operands[1], float(operands[2]))
+    if node.op == "Resize" and node.attributes.get("mode") == "cubic":
+        return cubic_half_pixel(operands[0], operands[2])
     if node.op == "BatchNormalization":
         x, (scale, bias, mean, var) = operands[0], (per_channel(w, operands[0].ndim) for w in operands[1:5])
         epsilon = float(np.float32(node.attributes.get("epsilon", 1e-5)))

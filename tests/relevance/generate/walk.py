@@ -14,7 +14,8 @@ SUMS = (
     "Add Sub Sum Mean ReduceSum ReduceMean AveragePool GlobalAveragePool CumSum Resize Upsample ScatterAdd GridSample"
     " AffineGrid Col2Im DFT RoiAlign"
 ).split()
-ADDITIONS = ("Add", "Sub", "Sum", "Mean")
+# What else is added or chosen may be infinite: a mask.
+ADDITIONS = ("Add", "Sub", "Where", "Concat")
 NORMS = ("LayerNormalization", "RMSNormalization", "InstanceNormalization", "GroupNormalization", "MeanVarianceNormalization", "LpNormalization")
 CHOICES = ("Max", "Min", "MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin", "Where", "MaxRoiPool")
 OPAQUE = (
@@ -115,7 +116,7 @@ class Walk:
             return "bilinear", words
         if op in ("Mul", "Div") and len(set(actives)) > 1:
             return "bilinear", words + ["pointwise"]
-        if op in SUMS:
+        if op in SUMS or node.attributes.get("reduction") == "add":
             if op in ("Add", "Sub"):
                 words.append("residual" if len(actives) > 1 else "bias")
             if op in ("AveragePool", "GlobalAveragePool") or self.pools(node):
@@ -173,7 +174,7 @@ class Walk:
         """One application of a rule: from what arrived at the outputs to what the operands receive."""
         first, last = group[0], group[-1]
         arrivals = {output: self.arrived[output] for output in last.outputs if output in self.arrived}
-        if not arrivals:
+        if not arrivals or not self.actives(first):
             return
         kind, words = self.kind(first)
         rule, p = self.composite.choose(kind, words)
@@ -243,6 +244,8 @@ class Walk:
     def parts(self, node):
         """The matrices of an affine operation, one for each active operand (an operand given twice counts twice), and the
         rest of each output."""
+        if node.op == "TopK":
+            return self.parts_of_top_k(node)
         found, constants = [], {}
         for output in node.outputs:
             if output:
@@ -257,8 +260,7 @@ class Walk:
                 def run(x, slot=slot, at=at):
                     operands = [self.values[name] if name else None for name in node.inputs]
                     if node.op in ADDITIONS:
-                        # What else is added may be infinite: a mask.
-                        operands = [np.zeros_like(operand) for operand in operands]
+                        operands = [np.zeros_like(a) if a.dtype.kind == "f" else a for a in operands]
                     operands[slot] = x
                     return run_node(node, operands, self.opset)[at]
 
@@ -266,6 +268,14 @@ class Walk:
                 constants[output] -= x.ravel() @ matrices[output]
             found.append((slot, x, matrices))
         return found, constants
+
+    def parts_of_top_k(self, node):
+        """Which elements were taken, as the second output says."""
+        x, y, places = (self.values[name] for name in (node.inputs[0], *node.outputs))
+        matrix, axis = np.zeros((x.size, y.size)), node.attributes.get("axis", -1)
+        taken = np.take_along_axis(np.arange(x.size).reshape(x.shape), places, axis)
+        matrix[taken.ravel(), np.arange(y.size)] = 1.0
+        return [(0, x, {node.outputs[0]: matrix})], {}
 
     def back_additive(self, group, arrivals, rule, p, taken):
         node, output = group[0], group[0].outputs[0]
@@ -449,6 +459,13 @@ class Walk:
         if node.op in ("Mul", "Div"):
             return self.product(node, operands, y, carried, rule, p, taken)
         k = len(actives)
+        if rule == "Half" and carried[0] == "R" and node.op == "Einsum" and not sums_over_an_index(node):
+            # Nothing is contracted: a product of elements, of which each factor takes half.
+            share = carried[1] / k
+            return [
+                (node.inputs[slot], ("R", operands[slot] * 0.0 + self.copies(node, slot, operands[slot], share)))
+                for slot in actives
+            ]
         keeps = {"Half": list(range(k)), "Gradient": list(range(k))}.get(rule) or [actives.index(value_slot(node))]
         if rule == "Gradient" or (carried[0] == "g" and p.get("eps") == 0):
             s = carried[1].ravel() / (1 if rule != "Half" else k)
@@ -463,6 +480,11 @@ class Walk:
             matrix, _ = jacobian(self.function([node], slot), x)
             sent.append((node.inputs[slot], ("g", (matrix @ s).reshape(x.shape))))
         return sent
+
+    def copies(self, node, slot, x, r):
+        """What an operand's elements receive of r, each as often as it was copied."""
+        matrix, _ = jacobian(self.function([node], slot), x)
+        return ((matrix != 0).astype(np.float64) @ r.ravel()).reshape(x.shape)
 
     def product(self, node, operands, y, carried, rule, p, taken):
         a, b = operands
@@ -514,6 +536,12 @@ class Walk:
 
 def output_of(node):
     return node.outputs[0]
+
+
+def sums_over_an_index(node):
+    """Whether an einsum contracts anything."""
+    inputs, output = node.attributes["equation"].replace(" ", "").split("->")
+    return any(letter not in output for letter in inputs if letter not in ",.")
 
 
 def value_slot(node):
