@@ -14,6 +14,7 @@ def runtime_outputs(graph, opset):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         model = to_onnx(graph, opset)
         model.ir_version = min(model.ir_version, 11)

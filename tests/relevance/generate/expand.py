@@ -42,7 +42,14 @@ def expand(graph, opset):
     for node in graph.nodes:
         maker = Maker(node, found, opset, None)
         done = EXPANSIONS.get(node.op, lambda *_: False)(maker, node, graph)
-        found.nodes.extend([node] if done is False else maker.nodes)
+        if done is False:
+            found.nodes.append(node)
+            continue
+        inner = Graph(maker.nodes, graph.inputs, found.constants, graph.outputs)
+        if any(step.op in EXPANSIONS and step.op != node.op for step in maker.nodes):
+            inner = expand(inner, opset)
+            found.constants = inner.constants
+        found.nodes.extend(inner.nodes)
     return found
 
 

@@ -109,6 +109,27 @@ def repeated(x, scales):
     return x
 
 
+def along_axis(node, parameter, x):
+    """A scale or zero point beside x: one number, or one for each place along an axis."""
+    parameter = np.asarray(parameter)
+    if parameter.size == 1:
+        return parameter.reshape(())
+    axis = node.attributes.get("axis", 1) % x.ndim
+    return parameter.reshape([-1 if at == axis else 1 for at in range(x.ndim)])
+
+
+def quantised(node, x, scale, zero=np.uint8(0)):
+    """To the nearest integer, of two the even one."""
+    limits = np.iinfo(np.asarray(zero).dtype)
+    raw = np.rint(x / along_axis(node, scale, x)) + along_axis(node, zero, x).astype(np.float64)
+    return np.clip(raw, limits.min, limits.max).astype(np.asarray(zero).dtype)
+
+
+def dequantised(node, q, scale, zero=0):
+    zero = along_axis(node, zero, q).astype(np.float64)
+    return (q.astype(np.float64) - zero) * along_axis(node, scale, q)
+
+
 def cut_and_padded(x, pads, value):
     """Padding with a constant, where negative sizes cut."""
     before, after = pads[: x.ndim], pads[x.ndim :]
@@ -230,6 +251,13 @@ def run_own(node, operands, opset):
     if node.op == "Upsample" or (node.op == "Resize" and opset == 10):
         scales = node.attributes["scales"] if "scales" in node.attributes else operands[-1]
         return repeated(operands[0], scales)
+    if node.op == "Unsqueeze13":
+        # Axes as an operand, whatever the version is: a step of operators that are written out.
+        return np.expand_dims(operands[0], tuple(operands[1].tolist()))
+    if node.op == "QuantizeLinear":
+        return quantised(node, *operands)
+    if node.op == "DequantizeLinear":
+        return dequantised(node, *operands)
     if node.op == "Pad" and len(operands) > 1 and operands[1].min() < 0:
         return cut_and_padded(operands[0], operands[1], float(operands[2]))
     if node.op == "Resize" and node.attributes.get("mode") == "cubic":

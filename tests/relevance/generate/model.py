@@ -88,7 +88,10 @@ def expected_json(array):
 def attribute_json(value):
     """An attribute with its kind, so that 1 and 1.0 are told apart."""
     if isinstance(value, Graph):
-        return {"graph": graph_json(value)}
+        inner = graph_json(value)
+        # Of the inputs of an inner graph only type and shape are known.
+        inner["inputs"] = {name: {key: tensor[key] for key in ("dtype", "shape")} for name, tensor in inner["inputs"].items()}
+        return {"graph": inner}
     if isinstance(value, np.ndarray):
         return {"tensor": tensor_json(value)}
     if isinstance(value, str):
@@ -146,7 +149,7 @@ def is_leaf(value):
     """Whether a dictionary stands in one line: a tensor, a node without graphs, a ledger."""
     if not isinstance(value, dict):
         return False
-    if "data" in value or "op" in value or "started" in value:
+    if "shape" in value or "data" in value or "op" in value or "started" in value:
         return '"graph"' not in json.dumps(value)
     return all(not isinstance(item, (dict, list)) for item in value.values())
 

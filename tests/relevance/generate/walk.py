@@ -4,6 +4,7 @@ import numpy as np
 
 import rules
 from composites import Composite
+import expand_control, expand_quantized, expand_recurrent  # noqa: E401, F401  (they register what they write out)
 from expand import expand
 from forward import GroupNorm, attributes_of, jacobian, norm_of, run_graph, run_node, softmax, softmax_axes
 from functions import FUNCTIONS
@@ -14,6 +15,8 @@ SUMS = (
     "Add Sub Sum Mean ReduceSum ReduceMean AveragePool GlobalAveragePool CumSum Resize Upsample ScatterAdd GridSample"
     " AffineGrid Col2Im DFT RoiAlign"
 ).split()
+# Integers that stand for numbers carry relevance as these do.
+KEEPS_INTEGERS = ("QuantizeLinear", "Reshape", "Transpose")
 # What else is added or chosen may be infinite: a mask.
 ADDITIONS = ("Add", "Sub", "Where", "Concat")
 NORMS = ("LayerNormalization", "RMSNormalization", "InstanceNormalization", "GroupNormalization", "MeanVarianceNormalization", "LpNormalization")
@@ -25,7 +28,7 @@ OPAQUE = (
 MOVING = (
     "Reshape Transpose Flatten Squeeze Unsqueeze Slice Pad Concat Split Expand Tile Gather GatherElements GatherND DepthToSpace"
     " SpaceToDepth Trilu ReverseSequence Compress ScatterElements ScatterND Scatter CenterCropPad TopK MaxUnpool TensorScatter"
-    " Sub1 If"
+    " Unsqueeze13"
 ).split()
 
 
@@ -77,7 +80,7 @@ class Walk:
         active = set(self.explained)
         for node in self.graph.nodes:
             if node.op not in OPAQUE and any(name in active for name in node.inputs):
-                active.update(output for output in node.outputs if output and self.values[output].dtype.kind == "f")
+                active.update(output for output in node.outputs if output and (self.values[output].dtype.kind == "f" or node.op in KEEPS_INTEGERS))
         return active
 
     def users(self, name):
@@ -130,7 +133,7 @@ class Walk:
             return "select", words + (["maxpool"] if op in ("MaxPool", "GlobalMaxPool") else [])
         if op in MOVING:
             return "movement", words
-        if op in FUNCTIONS or op in ("Mul", "Div", "Pow", "PRelu", "Sub1"):
+        if op in FUNCTIONS or op in ("Mul", "Div", "Pow", "PRelu", "QuantizeLinear", "DequantizeLinear"):
             return "elementwise", words + (["relu"] if op == "Relu" else [])
         raise KeyError(op)
 
@@ -566,6 +569,8 @@ def described(p):
 def slopes(node, operands, slot, y):
     """f(x)/x (its limit f'(0) at 0; `None` where f(0) is not 0) and f'(x) of an element-wise operation."""
     x = operands[slot]
+    if node.op in ("QuantizeLinear", "DequantizeLinear"):
+        return None, None
     if node.op == "Mul":
         other = operands[1 - slot] * np.ones_like(y)
         return other, other
