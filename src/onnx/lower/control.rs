@@ -102,7 +102,7 @@ fn assumed<'m>(site: &mut Site<'_, 'm>, (branch, attribute): (&'m GraphProto, &s
     for (index, value) in values.into_iter().enumerate() {
         // As many copies of the elements as the condition says: one.
         let shape = site.ty(value).shape;
-        let copies = site.reshape(value, [&[choice.clone()], shape.as_slice()].concat())?;
+        let copies = site.reshape(value, [std::slice::from_ref(choice), shape.as_slice()].concat())?;
         let first = Movement::slice_axis(&site.ty(copies), 0, Dim::Known(0), Dim::Known(1));
         let first = site.emit(Op::Movement(first), &[copies])?;
         let checked = site.reshape(first, shape)?;

@@ -53,7 +53,7 @@ impl<'m> Site<'_, 'm> {
         for value in spec.scanned {
             let ty = self.ty(*value);
             let Some((_, rest)) = ty.shape.split_first() else { return invalid("a scalar cannot be scanned") };
-            let whole = ty.with_shape([&[spec.trips.clone()], rest].concat());
+            let whole = ty.with_shape([std::slice::from_ref(&spec.trips), rest].concat());
             operands.push(self.settled(*value, &whole)?);
             slices.push(ty.with_shape(rest.to_vec()));
         }
