@@ -119,7 +119,8 @@ fn listed(names: &[String]) -> String {
 
 /// Whether a graph that the node holds has a node or a tensor of that name.
 fn holds(node: &NodeProto, name: &str) -> bool {
-    let graphs = node.attribute.iter().flat_map(|attribute| attribute.g.as_deref().into_iter().chain(&attribute.graphs));
+    let graphs =
+        node.attribute.iter().flat_map(|attribute| attribute.g.as_deref().into_iter().chain(&attribute.graphs));
     let mut nodes = graphs.flat_map(|graph| &graph.node);
     nodes.any(|inner| inner.name() == name || inner.output.iter().any(|output| output == name) || holds(inner, name))
 }

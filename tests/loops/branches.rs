@@ -13,7 +13,8 @@ const WEIGHTS: [&str; 2] = ["weight @w : f32[3, 4]\nweight @b : f32[4]\n", "weig
 const BEFORE: &str = "weight @o : f32[4, 2]\ninput %x : f32[2, 3]\n";
 const FIRST: &str = "forward\n%h = swish %x : f32[2, 3] from \"/h\"\n";
 const INPUTS: &str = "input %h : f32[2, 3]\ninput %w : f32[3, 4]\ninput %b : f32[4]\ninput %v : f32[3, 4]\nforward\n";
-const THEN: &str = "%a = dot %h, %w, %b {contract=1x0} : f32[2, 4] from \"/then/fc\"\n%r = relu %a : f32[2, 4] from \"/then/relu\"\n";
+const THEN: &str =
+    "%a = dot %h, %w, %b {contract=1x0} : f32[2, 4] from \"/then/fc\"\n%r = relu %a : f32[2, 4] from \"/then/relu\"\n";
 const ELSE: &str = "%a = dot %h, %v {contract=1x0} : f32[2, 4] from \"/else/fc\"\n%c = tanh %a : f32[2, 4] from \"/else/tanh\"\n\
                     %g = sigmoid %a : f32[2, 4]\n%r = mul %c, %g : f32[2, 4] from \"/else/gate\"\n";
 const AFTER: &str = "%z = dot %r, @o {contract=1x0} : f32[2, 2] from \"/out\"\n%y = add %z, %z : f32[2, 2] from \"/y\"\nresult \"output/y\" = %y\n";

@@ -42,7 +42,9 @@ fn written_out(rows: usize, columns: usize) -> String {
             d = format!("n.{at}");
         }
         h = d;
-        text.push_str(&format!("%o{row} = relu %{h} : f32[2, 3] from \"/end\"\n%o1.{row} = reshape %o{row} : f32[1, 2, 3]\n"));
+        text.push_str(&format!(
+            "%o{row} = relu %{h} : f32[2, 3] from \"/end\"\n%o1.{row} = reshape %o{row} : f32[1, 2, 3]\n"
+        ));
     }
     let all: Vec<String> = (0..rows).map(|row| format!("%o1.{row}")).collect();
     text.push_str(&format!(

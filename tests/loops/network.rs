@@ -46,7 +46,8 @@ impl Network {
         let given = self.carried.iter().map(|(name, ..)| *name).chain(self.scanned.iter().map(|(name, _)| *name));
         let given = names(given.chain(self.captured.iter().map(|(name, _)| *name)).collect());
         let mut body = String::from("body\ninput %position : i64[]\n");
-        let inputs = self.carried.iter().map(|(name, ty, _)| (name, ty)).chain(self.scanned.iter().map(|(a, b)| (a, b)));
+        let inputs =
+            self.carried.iter().map(|(name, ty, _)| (name, ty)).chain(self.scanned.iter().map(|(a, b)| (a, b)));
         for (name, ty) in inputs.chain(self.captured.iter().map(|(a, b)| (a, b))) {
             body.push_str(&format!("input %{name} : {ty}\n"));
         }
@@ -76,7 +77,9 @@ impl Network {
             for (name, ty) in self.scanned {
                 let zeros = ", 0".repeat(rank(ty));
                 let one = sequence(ty, "1");
-                text.push_str(&format!("%{name}.{step}.one = slice %{name} {{start=[{step}{zeros}]}} : {one} from \"/loop\"\n"));
+                text.push_str(&format!(
+                    "%{name}.{step}.one = slice %{name} {{start=[{step}{zeros}]}} : {one} from \"/loop\"\n"
+                ));
                 text.push_str(&format!("%{name}.{step} = reshape %{name}.{step}.one : {ty} from \"/loop\"\n"));
             }
             text.push_str(&self.at(self.step, &format!("l{step}."), |name| state(step, name)));
@@ -120,7 +123,9 @@ impl Network {
     fn at(&self, text: &str, local: &str, name: impl Fn(&str) -> String) -> String {
         let mut text = text.replace("{.}", local);
         for one in self.carried.iter().map(|(name, ..)| *name).chain(self.scanned.iter().map(|(name, _)| *name)) {
-            text = text.replace(&format!("{{{one}}}"), &name(one)).replace(&format!("{{{one}.last}}"), &format!("{one}.last"));
+            text = text
+                .replace(&format!("{{{one}}}"), &name(one))
+                .replace(&format!("{{{one}.last}}"), &format!("{one}.last"));
         }
         for (one, ..) in self.stacks {
             text = text.replace(&format!("{{{one}.all}}"), &format!("{one}.all"));
@@ -135,8 +140,7 @@ impl Network {
         let weights = graph.weights().into_iter().map(|(name, value)| (name.to_string(), value));
         let inputs = graph.inputs().into_iter().map(|value| (graph.name(value).to_string(), value));
         for (name, value) in weights.chain(inputs) {
-            let mut shape: Vec<usize> =
-                graph.ty(value).shape.iter().map(|dim| dim.known().unwrap() as usize).collect();
+            let mut shape: Vec<usize> = graph.ty(value).shape.iter().map(|dim| dim.known().unwrap() as usize).collect();
             if self.scanned.iter().any(|(scanned, _)| *scanned == name) || name == "x" {
                 shape[0] = steps;
             }
@@ -150,7 +154,10 @@ impl Network {
 pub fn composites() -> Vec<String> {
     let once = |name: &&str| Composite::named(name).unwrap().sampling.is_none() && *name != "autoencoder";
     let mut all: Vec<String> = COMPOSITES.iter().map(|(name, _)| *name).filter(once).map(str::to_string).collect();
-    all.extend(["epsilon(bias=operand)", "epsilon(add=AbsRatio, softmax=Stop)", "epsilon-plus(bias=exclude)"].map(String::from));
+    all.extend(
+        ["epsilon(bias=operand)", "epsilon(add=AbsRatio, softmax=Stop)", "epsilon-plus(bias=exclude)"]
+            .map(String::from),
+    );
     all
 }
 
@@ -163,8 +170,11 @@ pub fn explain(body: &str, rules: &str, tensors: &[&str]) -> Graph {
 pub fn run(graph: &Graph, tensors: &Tensors, dims: &[(&str, i64)]) -> Outcome {
     let used = graph.inputs().into_iter().map(|input| graph.name(input).to_string());
     let used: Vec<String> = used.chain(graph.weights().into_iter().map(|(name, _)| name.to_string())).collect();
-    let tensors: BTreeMap<String, ArrayD<f64>> =
-        tensors.iter().filter(|(name, _)| used.contains(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
+    let tensors: BTreeMap<String, ArrayD<f64>> = tensors
+        .iter()
+        .filter(|(name, _)| used.contains(name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
     let dims: Bindings = dims.iter().map(|(name, size)| (name.to_string(), *size)).collect();
     funnel::run_sized(graph, &tensors, Precision::F64, &dims)
 }

@@ -10,13 +10,7 @@ impl Graph {
     /// # Errors
     /// Operands that do not fit, another number of results than of names, names that other nodes have, and results that
     /// are used and not named.
-    pub fn set_results(
-        &mut self,
-        node: NodeId,
-        op: Op,
-        operands: &[Value],
-        names: &[&str],
-    ) -> Result<(), GraphError> {
+    pub fn set_results(&mut self, node: NodeId, op: Op, operands: &[Value], names: &[&str]) -> Result<(), GraphError> {
         let types = self.infer(&op, operands, names.first().copied().unwrap_or_default())?;
         let taken = |name: &&&str| self.find(name).is_some_and(|value| value.node != node);
         let twice = names.iter().enumerate().any(|(place, name)| names[..place].contains(name));

@@ -47,6 +47,14 @@ pub enum Select {
         /// Whether the largest are wanted.
         largest: bool,
     },
+    /// The places (`i64`) of the `count` elements that are not zero, in row-major order: one row for each axis. How many there
+    /// are is counted beside it.
+    NonZero {
+        /// How many; the result's second axis.
+        count: Dim,
+    },
+    /// The places (`i64`) of the rows of a matrix in ascending lexicographic order; of equals the first.
+    LexSort,
     /// 1 at the index and 0 elsewhere along a new last axis; an index outside gives zeros only.
     OneHot {
         /// Length of the new axis.
@@ -54,6 +62,11 @@ pub enum Select {
         /// The result's element type.
         dtype: DType,
     },
+    /// The boxes that do not overlap, as `i64`: for each sample and class the boxes chosen from the best score down, then
+    /// −1. Operands are two corners of each box that lie across, `[samples, boxes, 4]` as y, x, y, x; the scores,
+    /// `[samples, classes, boxes]`; how many boxes are chosen at most, `i64[]`; by which share of their common area boxes
+    /// may overlap; and which score a box has to be above.
+    NonMaxSuppression,
 }
 
 impl Select {
@@ -65,7 +78,10 @@ impl Select {
             Select::ArgMax { .. } => "argmax",
             Select::ArgMin { .. } => "argmin",
             Select::TopK { .. } => "top_k",
+            Select::NonZero { .. } => "non_zero",
+            Select::LexSort => "lex_sort",
             Select::OneHot { .. } => "one_hot",
+            Select::NonMaxSuppression => "non_max_suppression",
         }
     }
 
@@ -85,7 +101,7 @@ impl Select {
                 attributes.integer("axis", *axis as i64);
                 attributes.flag("largest", *largest);
             }
-            Select::OneHot { .. } => {}
+            Select::OneHot { .. } | Select::NonZero { .. } | Select::LexSort | Select::NonMaxSuppression => {}
         }
     }
 
@@ -105,6 +121,9 @@ impl Select {
                 let axis = reader.axis("axis")?;
                 Select::TopK { axis, count: length(result, axis)?, largest: reader.flag("largest")? }
             }
+            "non_zero" => Select::NonZero { count: length(result, 1)? },
+            "lex_sort" => Select::LexSort,
+            "non_max_suppression" => Select::NonMaxSuppression,
             "argmax" => Select::ArgMax { axis: reader.axis("axis")? },
             "argmin" => Select::ArgMin { axis: reader.axis("axis")? },
             "one_hot" => {
@@ -157,6 +176,38 @@ impl Select {
                 shape.remove(*axis);
                 Ok(TensorType::new(DType::I64, shape))
             }
+            Select::NonZero { count } => {
+                let [x] = arity(operands)?;
+                let most = x.elements().map_err(|error| error.to_string())?;
+                if let (Some(count), Some(most)) = (count.known(), most.known())
+                    && !(0..=most).contains(&count)
+                {
+                    return Err(format!("finds {count} of {most} elements"));
+                }
+                let rank = i64::try_from(x.rank()).unwrap_or(i64::MAX);
+                Ok(TensorType::new(DType::I64, vec![Dim::Known(rank), count.clone()]))
+            }
+            Select::LexSort => {
+                let [x] = arity(operands)?;
+                match x.shape.as_slice() {
+                    [rows, _] => Ok(TensorType::new(DType::I64, vec![rows.clone()])),
+                    _ => Err(format!("takes a matrix, not {x}")),
+                }
+            }
+            Select::NonMaxSuppression => {
+                let [boxes, scores, most, overlap, least] = arity(operands)?;
+                let [samples, _, count] = scores.shape.as_slice() else {
+                    return Err(format!("scores have three axes, not {scores}"));
+                };
+                let wanted = [samples.clone(), count.clone(), Dim::Known(4)];
+                super::expect_floats(scores)?;
+                super::expect_shape("the operand with boxes", &boxes.shape, &wanted)?;
+                let limits = [overlap, least].map(|limit| limit.dtype == scores.dtype && limit.rank() == 0);
+                if boxes.dtype != scores.dtype || limits != [true; 2] || *most != TensorType::new(DType::I64, vec![]) {
+                    return Err(format!("limits of {scores} are {most}, {overlap} and {least}"));
+                }
+                Ok(scores.with_dtype(DType::I64))
+            }
             Select::OneHot { depth, dtype } => {
                 let [index] = arity(operands)?;
                 expect_integers(index)?;
@@ -171,9 +222,13 @@ impl Select {
         match self {
             Select::Gather { .. } | Select::ScatterAdd { unique_indices: true, .. } => Class::Movement,
             Select::ScatterAdd { .. } => Class::Additive,
-            Select::ArgMax { .. } | Select::ArgMin { .. } | Select::TopK { .. } | Select::OneHot { .. } => {
-                Class::Opaque("an index carries nothing")
-            }
+            Select::ArgMax { .. }
+            | Select::ArgMin { .. }
+            | Select::TopK { .. }
+            | Select::NonZero { .. }
+            | Select::LexSort
+            | Select::NonMaxSuppression
+            | Select::OneHot { .. } => Class::Opaque("an index carries nothing"),
         }
     }
 
@@ -187,7 +242,12 @@ impl Select {
                 Select::TopK { axis: *axis, count: map(count)?, largest: *largest }
             }
             Select::OneHot { depth, dtype } => Select::OneHot { depth: map(depth)?, dtype: *dtype },
-            Select::Gather { .. } | Select::ArgMax { .. } | Select::ArgMin { .. } => self.clone(),
+            Select::NonZero { count } => Select::NonZero { count: map(count)? },
+            Select::Gather { .. }
+            | Select::ArgMax { .. }
+            | Select::ArgMin { .. }
+            | Select::LexSort
+            | Select::NonMaxSuppression => self.clone(),
         })
     }
 }

@@ -144,8 +144,7 @@ impl Draft<'_> {
             }
             let names: Vec<String> = content.names().iter().map(|name| made.fresh_name(name)).collect();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            let copy =
-                made.add_many(content.region, content.op.clone(), &operands, &names, content.origin.clone())?;
+            let copy = made.add_many(content.region, content.op.clone(), &operands, &names, content.origin.clone())?;
             let ports = 0..content.types().len() as u32;
             map.extend(ports.map(|port| (Value { node, port }, Value { node: copy, port })));
         }

@@ -48,8 +48,7 @@ fn shrink(graph: &mut Graph, node: NodeId) -> Result<(), GraphError> {
     let mut shrunk: Vec<Value> = places.filter_map(|slot| operands.get(slot).copied()).collect();
     shrunk.extend(captured);
     let names: Vec<String> = graph.node(node).names().iter().map(ToString::to_string).collect();
-    let names: Vec<&str> =
-        kept.ports.iter().filter_map(|&port| names.get(port).map(String::as_str)).collect();
+    let names: Vec<&str> = kept.ports.iter().filter_map(|&port| names.get(port).map(String::as_str)).collect();
     graph.set_results(node, Op::Control(kept.control(with_bodies(&control, bodies))), &shrunk, &names)
 }
 
@@ -90,9 +89,10 @@ impl Kept {
             let reached: Vec<HashSet<Value>> = opened.iter().map(roots).collect();
             let known = results.len();
             for place in 0..carried {
-                let is_read = opened.iter().zip(&reached).any(|(body, reached)| {
-                    body.bound.get(1 + place).is_some_and(|input| reached.contains(input))
-                });
+                let is_read = opened
+                    .iter()
+                    .zip(&reached)
+                    .any(|(body, reached)| body.bound.get(1 + place).is_some_and(|input| reached.contains(input)));
                 if is_read && !results.contains(&(before + place)) {
                     results.push(before + place);
                 }

@@ -148,7 +148,8 @@ impl Walk<'_> {
                     let told = survey.applications.len().saturating_sub(1);
                     let factors = chains.visit(graph, node, &choice, &operands, gates);
                     let (output, addend) = (node.into(), None);
-                    let step = Step { node, output, active: operands, class, factors, held, gates, addend, choice, told };
+                    let step =
+                        Step { node, output, active: operands, class, factors, held, gates, addend, choice, told };
                     if !self.becomes_bias(graph, &dependent, &step, &mut passages) {
                         passages.push(Passage::Rule(step));
                     }

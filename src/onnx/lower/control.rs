@@ -1,9 +1,13 @@
 //! Choice between graphs.
 
-use lrpc_ir::Value;
-use lrpc_ir::ops::Elementwise;
+use std::collections::HashMap;
 
-use super::finding::{Lowered, invalid, unsupported};
+use lrpc_ir::graph::GraphResult;
+use lrpc_ir::ops::{Control, Elementwise, Source};
+use lrpc_ir::types::TensorType;
+use lrpc_ir::{Graph, Op, Origin, Region, Value};
+
+use super::finding::{Lowered, Refusal, invalid, unsupported};
 use super::known::Known;
 use super::nested::{values_of, written_out};
 use super::site::Site;
@@ -26,8 +30,75 @@ fn conditional(site: &mut Site) -> Lowered {
         Some([0]) => taken(site, else_branch),
         Some([_]) => taken(site, then_branch),
         _ if site.lowering.is_nested() => both(site, then_branch, else_branch),
-        _ => unsupported("the condition is computed when the model runs"),
+        _ => chosen(site, then_branch, else_branch),
     }
+}
+
+/// A condition that is computed when the model runs is measured before anything else is planned.
+fn chosen<'m>(
+    site: &mut Site<'_, 'm>,
+    then_branch: (&'m GraphProto, &str),
+    else_branch: (&'m GraphProto, &str),
+) -> Lowered {
+    let condition = site.input(0)?;
+    let condition = site.reshape(condition, Vec::new())?;
+    let choice = site.lowering.measure(condition)?;
+    let mut branch = |(graph, attribute): (&'m GraphProto, &str), types: Option<&[TensorType]>| {
+        site.nested(|site| {
+            let mut values = values_of(&written_out(site, graph, attribute, Vec::new(), 0)?)?;
+            for (value, ty) in values.iter_mut().zip(types.unwrap_or_default()) {
+                *value = site.settled(*value, ty)?;
+            }
+            site.return_from_body("result", &values);
+            Ok(())
+        })
+    };
+    let (taken, (), first) = branch(then_branch, None)?;
+    let (other, (), second) = branch(else_branch, Some(&taken.result_types()))?;
+    let mut captured = first.clone();
+    captured.extend(second.iter().copied().filter(|value| !first.contains(value)));
+    let types: Vec<TensorType> = captured.iter().map(|value| site.ty(*value)).collect();
+    let shared = |graph: &Graph, own: &[Value]| {
+        let place = |value: &Value| captured.iter().position(|other| other == value);
+        with_inputs(graph, &own.iter().filter_map(place).collect::<Vec<_>>(), &types)
+    };
+    let (then_branch, else_branch) = (Box::new(shared(&taken, &first)?), Box::new(shared(&other, &second)?));
+    let results = then_branch.results.len();
+    let op = Op::Control(Control::Cond { choice, then_branch, else_branch });
+    for (index, value) in site.emit_many(op, &captured, results)?.into_iter().enumerate() {
+        site.output(index, value)?;
+    }
+    Ok(())
+}
+
+/// The graph over inputs of these types, its own ones at `places` among them.
+fn with_inputs(graph: &Graph, places: &[usize], types: &[TensorType]) -> Lowered<Graph> {
+    let mut wider = Graph::new();
+    let mut values: HashMap<Value, Value> = HashMap::new();
+    for (place, ty) in types.iter().enumerate() {
+        let own = graph.inputs().into_iter().zip(places).find(|(_, own)| **own == place).map(|(input, _)| input);
+        let name = own.map_or_else(|| graph.fresh_name("unread"), |own| graph.name(own).to_string());
+        let input = Op::Source(Source::Input(ty.clone()));
+        let name = wider.fresh_name(&name);
+        let value = wider.add(Region::Header, input, &[], &name, Origin::default())?;
+        values.extend(own.map(|own| (own, value)));
+    }
+    for node in graph.order() {
+        let content = graph.node(node);
+        if values.contains_key(&node.into()) {
+            continue;
+        }
+        let operands: Vec<Value> = graph.operands(node).iter().filter_map(|value| values.get(value).copied()).collect();
+        let names: Vec<&str> = content.names().iter().map(AsRef::as_ref).collect();
+        let new = wider.add_many(content.region, content.op.clone(), &operands, &names, content.origin.clone())?;
+        let ports = 0..names.len() as u32;
+        values.extend(ports.map(|port| (Value { node, port }, Value { node: new, port })));
+    }
+    for result in &graph.results {
+        let value = values.get(&result.value).copied().ok_or(Refusal::Follows)?;
+        wider.results.push(GraphResult { name: result.name.clone(), value });
+    }
+    Ok(wider)
 }
 
 fn taken<'m>(site: &mut Site<'_, 'm>, (branch, attribute): (&'m GraphProto, &str)) -> Lowered {

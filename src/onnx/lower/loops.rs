@@ -1,9 +1,10 @@
 //! `Loop` and `Scan`.
 
-use lrpc_ir::ops::Compare;
-use lrpc_ir::ops::{Elementwise, Movement};
-use lrpc_ir::types::DType;
-use lrpc_ir::{Dim, Op, Value};
+use std::collections::HashSet;
+
+use lrpc_ir::ops::{Compare, Control, Elementwise, Movement};
+use lrpc_ir::types::{DType, TensorType};
+use lrpc_ir::{Dim, Graph, NodeId, Op, Value};
 
 use super::finding::{Lowered, Refusal, invalid, unsupported};
 use super::known::Known;
@@ -33,11 +34,12 @@ enum Most {
     Size(Dim),
     Unlimited,
     /// Computed when the model runs.
-    Data,
+    Data(Value),
 }
 
 /// A loop whose condition always holds is counted. One whose values change their shapes, or whose body needs the
-/// position as a number, is written out if it is known to end soon.
+/// position as a number, is written out if it is known to end soon. Where data decides how often it runs, that is
+/// counted first.
 fn loop_(site: &mut Site) -> Lowered {
     let body = site.graph_attribute("body")?;
     let carried = site.input_count().saturating_sub(2);
@@ -51,29 +53,92 @@ fn loop_(site: &mut Site) -> Lowered {
     let spec = Loop { body, carried, stacks };
     let (most, starts) = (most(site)?, starts(site)?);
     if starts == Some(false) {
-        return counted(site, &spec, Dim::Known(0)).map(|_| ());
+        return counted(site, &spec, Dim::Known(0), true).map(|_| ());
     }
-    let known = starts == Some(true);
-    let reason = match &most {
-        Most::Size(trips) if known => match counted(site, &spec, trips.clone()) {
+    let reason = match (&most, starts) {
+        (Most::Size(trips), Some(_)) => match counted(site, &spec, trips.clone(), false) {
             Ok(true) => return Ok(()),
-            Ok(false) => Refusal::Unsupported("whether it goes on is computed when the model runs".into()),
-            Err(refusal) => refusal,
+            Ok(false) => None,
+            Err(Refusal::Unsupported(reason)) => Some(reason),
+            Err(refusal) => return Err(refusal),
         },
-        _ => Refusal::Unsupported("how often it runs is computed when the model runs".into()),
+        _ => None,
     };
     let limit = match &most {
         Most::Size(trips) => trips.known(),
         Most::Unlimited => Some(i64::MAX),
-        Most::Data => None,
+        Most::Data(_) => None,
     };
-    match (limit.filter(|_| known), reason) {
-        (Some(limit), Refusal::Unsupported(reason)) => match one_by_one(site, &spec, limit)? {
-            true => Ok(()),
-            false => unsupported(reason),
-        },
-        (_, reason) => Err(reason),
+    if let Some(limit) = limit.filter(|_| starts.is_some())
+        && one_by_one(site, &spec, limit)?
+    {
+        return Ok(());
     }
+    if let Some(reason) = reason {
+        return unsupported(reason);
+    }
+    let trips = count(site, &spec, most)?;
+    counted(site, &spec, trips, true).map(|_| ())
+}
+
+/// Which carried values the condition depends on, in this run or a later one.
+fn deciding(body: &Graph, goes_on: Value, inputs: &[Value], last: &[Value]) -> Vec<bool> {
+    let mut wanted = vec![false; inputs.len()];
+    loop {
+        let reached = body.post_order(std::iter::once(goes_on).chain(chosen(last, &wanted)));
+        let reached: HashSet<NodeId> = reached.into_iter().collect();
+        let more: Vec<bool> = inputs.iter().map(|input| reached.contains(&input.node)).collect();
+        if more == wanted {
+            return wanted;
+        }
+        wanted = more;
+    }
+}
+
+fn chosen(values: &[Value], wanted: &[bool]) -> Vec<Value> {
+    values.iter().zip(wanted).filter(|(_, wanted)| **wanted).map(|(value, _)| *value).collect()
+}
+
+/// How often a loop runs whose end depends on data.
+fn count<'m>(site: &mut Site<'_, 'm>, spec: &Loop<'m>, most: Most) -> Lowered<Dim> {
+    let mut most = match most {
+        Most::Size(size) => site.size(&size)?,
+        Most::Unlimited => site.size(&Dim::Known(i64::MAX))?,
+        Most::Data(value) => {
+            let value = site.cast(value, DType::I64)?;
+            site.reshape(value, Vec::new())?
+        }
+    };
+    if let Some(starts) = site.optional_input(1)? {
+        let (starts, none) = (site.reshape(starts, Vec::new())?, site.size(&Dim::Known(0))?);
+        most = site.elementwise(Elementwise::Where, &[starts, most, none])?;
+    }
+    let first = (0..spec.carried).map(|place| site.input(place.saturating_add(2))).collect::<Lowered<Vec<Value>>>()?;
+    let types: Vec<TensorType> = first.iter().map(|value| site.ty(*value)).collect();
+    let (body, wanted, captured) = site.nested(|site| {
+        let position = site.nested_input(TensorType::new(DType::I64, Vec::new()), "position")?;
+        let inputs = types.iter().map(|ty| site.nested_input(ty.clone(), "carried"));
+        let inputs = inputs.collect::<Lowered<Vec<Value>>>()?;
+        let slots = inputs.iter().map(|value| Slot::Value(*value, None)).collect();
+        let values = values_of(&one_run(site, spec, Slot::Value(position, None), slots, 0)?)?;
+        let Some((goes_on, values)) = values.split_first() else { return invalid("the body gives nothing") };
+        let goes_on = site.reshape(*goes_on, Vec::new())?;
+        let settle = |(value, ty): (&Value, &TensorType)| site.settled(*value, ty);
+        let last = values.iter().zip(&types).map(settle).collect::<Lowered<Vec<Value>>>()?;
+        let graph = &mut site.lowering.graph;
+        let wanted = deciding(graph, goes_on, &inputs, &last);
+        let unwanted = inputs.iter().zip(&wanted).filter(|(_, wanted)| !**wanted);
+        unwanted.for_each(|(input, _)| graph.remove(input.node));
+        site.return_from_body("goes_on", &[goes_on]);
+        site.return_from_body("carried", &chosen(&last, &wanted));
+        Ok(wanted)
+    })?;
+    let first = chosen(&first, &wanted);
+    let carried = first.len();
+    let operands: Vec<Value> = std::iter::once(most).chain(first).chain(captured).collect();
+    let count = Op::Control(Control::While { carried, body: Box::new(body) });
+    let count = site.emit(count, &operands)?;
+    site.lowering.measure(count)
 }
 
 fn most(site: &mut Site) -> Lowered<Most> {
@@ -86,7 +151,7 @@ fn most(site: &mut Site) -> Lowered<Most> {
         Some([most]) if most.as_symbol().is_some() => Ok(Most::Size(most.clone())),
         Some([most]) => Ok(Most::Size(most.maximum(&Dim::Known(0))?)),
         Some(_) => invalid("the number of runs is not one number"),
-        None => Ok(Most::Data),
+        None => site.input(0).map(Most::Data),
     }
 }
 
@@ -102,9 +167,8 @@ fn starts(site: &mut Site) -> Lowered<Option<bool>> {
     })
 }
 
-/// A counted loop, if the condition that the body gives always holds.
-fn counted<'m>(site: &mut Site<'_, 'm>, spec: &Loop<'m>, trips: Dim) -> Lowered<bool> {
-    let none = trips == Dim::Known(0);
+/// A counted loop, if the condition that the body gives always holds, or holds before each of these runs.
+fn counted<'m>(site: &mut Site<'_, 'm>, spec: &Loop<'m>, trips: Dim, holds: bool) -> Lowered<bool> {
     let first = (0..spec.carried).map(|place| site.input(place.saturating_add(2))).collect::<Lowered<Vec<Value>>>()?;
     let wanted: Vec<usize> =
         (0..spec.stacks).filter(|place| site.has_output(spec.carried.saturating_add(*place))).collect();
@@ -113,7 +177,7 @@ fn counted<'m>(site: &mut Site<'_, 'm>, spec: &Loop<'m>, trips: Dim) -> Lowered<
     let results = site.looped(&looped, |site, given| {
         let carried = given.carried.iter().map(|value| Slot::Value(*value, None)).collect();
         let slots = one_run(site, spec, Slot::Value(given.position, None), carried, 1)?;
-        goes_on = none || matches!(slots.first(), Some(Slot::Known(known)) if known.numbers() == Some(vec![1]));
+        goes_on = holds || matches!(slots.first(), Some(Slot::Known(known)) if known.numbers() == Some(vec![1]));
         let values = values_of(slots.get(1..).unwrap_or_default())?;
         let Some((carried, stacks)) = values.split_at_checked(spec.carried) else {
             return invalid("the body gives too little");

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use lrpc_ir::ops::source::LiteralValues;
 use lrpc_ir::ops::{Elementwise, Literal, Movement, Source, WeightPlace};
 use lrpc_ir::types::{DType, Float, TensorType};
-use lrpc_ir::{Dim, Graph, Op, Origin, Region, Value};
+use lrpc_ir::{Dim, Graph, Measure, Op, Origin, Region, Value};
 
 use super::finding::{Lowered, Refusal, invalid, unsupported};
 use super::known::Known;
@@ -56,6 +56,10 @@ struct Scope<'m> {
     captured: HashMap<Value, Value>,
     /// Those that are inputs of this one, in the order of the inputs.
     inputs: Vec<(Value, Value)>,
+    /// The symbols of values that were measured.
+    measured: HashMap<Value, Dim>,
+    /// Integer arithmetic on sizes, so that the same size is computed once and is one symbol.
+    shared: HashMap<(Op, Vec<Value>), Value>,
 }
 
 /// The graph so far.
@@ -253,6 +257,45 @@ impl<'m> Lowering<'m> {
             symbolic => Source::Size(symbolic.clone()),
         };
         self.add(Op::Source(source), &[], name, origin)
+    }
+
+    /// As [`Lowering::add`]; what is there already is not added again.
+    pub(super) fn add_shared(&mut self, op: Op, operands: &[Value], name: &str, origin: &Origin) -> Lowered<Value> {
+        let key = (op, operands.to_vec());
+        if let Some(&value) = self.scope.shared.get(&key) {
+            return Ok(value);
+        }
+        let value = self.add(key.0.clone(), operands, name, origin)?;
+        self.scope.shared.insert(key, value);
+        Ok(value)
+    }
+
+    /// The number that `value` will hold, an `i64` or `bool` scalar: a symbol that a run computes from its inputs.
+    ///
+    /// # Errors
+    /// Inside of nested graphs, whose sizes are known before they run.
+    pub(super) fn measure(&mut self, value: Value) -> Lowered<Dim> {
+        if let Some(size) = self.scope.measured.get(&value) {
+            return Ok(size.clone());
+        }
+        if self.is_nested() {
+            return unsupported("inside of a loop or a branch a size depends on data");
+        }
+        let base = self.graph.name(value).to_string();
+        let is_taken = |name: &str| {
+            self.graph.measures.iter().any(|measure| measure.symbol == name)
+                || self.graph.input_symbols().contains(name)
+        };
+        let mut symbol = base.clone();
+        let mut count = 0_u32;
+        while is_taken(&symbol) {
+            count = count.saturating_add(1);
+            symbol = format!("{base}.{count}");
+        }
+        let size = Dim::symbol(&symbol);
+        self.graph.measures.push(Measure { symbol, value });
+        self.scope.measured.insert(value, size.clone());
+        Ok(size)
     }
 
     fn add_tensor(&mut self, stored: &Stored<'m>, name: &str) -> Lowered<Value> {

@@ -110,7 +110,8 @@ fn target(site: &mut Site) -> Lowered<Target> {
         None => (0..shape.len()).collect(),
     };
     let scales = if site.has_input(2) { site.constant(2)?.filter(|scales| !scales.is_empty()) } else { None };
-    let sizes = site.sizes(3)?.filter(|sizes| !sizes.is_empty());
+    let sizes = site.integers(3)?.filter(|sizes| !sizes.is_empty());
+    let sizes = sizes.map(|sizes| site.measure_all(&sizes)).transpose()?;
     match (scales, sizes) {
         (Some(scales), None) if scales.len() == axes.len() => {
             let mut all = vec![1.0; shape.len()];

@@ -10,6 +10,7 @@ use super::evaluate::evaluate;
 use super::finding::{Lowered, Refusal, invalid, unsupported};
 use super::known::Known;
 use super::lowering::{Lowering, Slot};
+use super::sizes::broadcast_shape;
 use super::structure::node_name;
 use crate::onnx::proto::attribute_proto::AttributeType;
 use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto};
@@ -163,7 +164,7 @@ impl<'s, 'm> Site<'s, 'm> {
         self.lowering.ty(name)?;
         match self.lowering.known(name) {
             Some(known) => Ok(Some(known.elements.clone())),
-            None => unsupported(format!("input {index} ({name:?}) is computed when the model runs")),
+            None => self.unknown(index, name),
         }
     }
 
@@ -182,8 +183,17 @@ impl<'s, 'm> Site<'s, 'm> {
         self.lowering.ty(name)?;
         match self.constant_of(name) {
             Some(values) => Ok(Some(values)),
-            None => unsupported(format!("input {index} ({name:?}) is computed when the model runs")),
+            None => self.unknown(index, name),
         }
+    }
+
+    /// Refuses an input that has to be known.
+    fn unknown<T>(&self, index: usize, name: &str) -> Lowered<T> {
+        let way_out = match self.lowering.slot(name) {
+            Some(Slot::Value(value, _)) => self.way_out(*value),
+            _ => String::new(),
+        };
+        unsupported(format!("input {index} ({name:?}) is computed when the model runs{way_out}"))
     }
 
     /// The single element of input `index`, if it is a constant of one element.
@@ -228,6 +238,7 @@ impl<'s, 'm> Site<'s, 'm> {
     /// Adds an operation, named after the node's first output until it becomes an output itself.
     pub(super) fn emit(&mut self, op: Op, operands: &[Value]) -> Lowered<Value> {
         let name = self.name_of(op.mnemonic());
+        let operands = &self.meet(&op, operands)?;
         let value = self.lowering.add(op, operands, &name, &self.origin)?;
         self.built.push(value);
         Ok(value)
@@ -262,7 +273,12 @@ impl<'s, 'm> Site<'s, 'm> {
         Ok(self.lowering.graph.add(Region::Header, input, &[], &name, Origin::default())?)
     }
 
-    fn name_of(&self, part: &str) -> String {
+    /// Where what is built here comes from.
+    pub(super) fn origin(&self) -> Origin {
+        self.origin.clone()
+    }
+
+    pub(super) fn name_of(&self, part: &str) -> String {
         name_of(self.node, part)
     }
 
@@ -317,6 +333,7 @@ impl<'s, 'm> Site<'s, 'm> {
     }
 
     pub(super) fn broadcast(&mut self, x: Value, shape: &[Dim]) -> Lowered<Value> {
+        let x = self.conform(x, shape)?;
         if self.ty(x).shape == shape {
             return Ok(x);
         }
@@ -384,20 +401,6 @@ fn name_of(node: &NodeProto, part: &str) -> String {
     format!("{output}.{part}")
 }
 
-/// The shape to which operands of these shapes are broadcast, aligned at the last axis.
-pub(super) fn broadcast_shape(a: &[Dim], b: &[Dim]) -> Lowered<Vec<Dim>> {
-    let (long, short) = if a.len() >= b.len() { (a, b) } else { (b, a) };
-    let mut shape = long.to_vec();
-    for (size, other) in shape.iter_mut().rev().zip(short.iter().rev()) {
-        if *size == Dim::Known(1) {
-            *size = other.clone();
-        } else if *other != Dim::Known(1) && size != other {
-            return invalid(format!("the shapes {a:?} and {b:?} do not broadcast"));
-        }
-    }
-    Ok(shape)
-}
-
 /// An axis that may count from the end.
 pub(super) fn axis(axis: i64, rank: usize) -> Lowered<usize> {
     let signed = i64::try_from(rank).unwrap_or(i64::MAX);
@@ -449,15 +452,5 @@ mod tests {
         assert_eq!(scope_path("['', 'features', 'features.0', 'features.0.2', 'silu']"), "features.0.2/silu");
         assert_eq!(scope_path("['', 'view']"), "view");
         assert_eq!(scope_path("[]"), "");
-    }
-
-    #[test]
-    fn shapes_broadcast_from_the_last_axis() {
-        let shape = |sizes: &[i64]| sizes.iter().map(|size| Dim::Known(*size)).collect::<Vec<_>>();
-        assert_eq!(broadcast_shape(&shape(&[4, 1, 3]), &shape(&[5, 1])), Ok(shape(&[4, 5, 3])));
-        assert!(broadcast_shape(&shape(&[2]), &shape(&[3])).is_err());
-        let batch = [Dim::symbol("N"), Dim::Known(3)];
-        assert_eq!(broadcast_shape(&batch, &shape(&[1])), Ok(batch.to_vec()));
-        assert!(broadcast_shape(&batch, &shape(&[2, 3])).is_err(), "N need not be 2");
     }
 }

@@ -43,7 +43,8 @@ impl Walk<'_> {
             let bound: Vec<Value> = walked.seeds.iter().flatten().copied().collect();
             drafts.push((walked.opened, bound, results));
         }
-        let drafts: Vec<Draft> = drafts.iter().map(|(opened, bound, results)| opened.draft(bound, results.clone())).collect();
+        let drafts: Vec<Draft> =
+            drafts.iter().map(|(opened, bound, results)| opened.draft(bound, results.clone())).collect();
         let (bodies, captured) = assemble(b.graph_mut(), &drafts)?;
         let mut operands: Vec<Value> = ports.iter().flatten().map(|arrival| arrival.value).collect();
         for value in captured {
@@ -58,9 +59,8 @@ impl Walk<'_> {
         let node = b.several(Op::Control(chosen), &operands, &names)?;
         let at = |port: usize| Value { node, port: port as u32 };
         let sent = given.sent.iter().enumerate();
-        let sent: Vec<Sent> = sent
-            .map(|(port, &(slot, carrier))| Sent { slot, arrival: Arrival { carrier, value: at(port) } })
-            .collect();
+        let sent: Vec<Sent> =
+            sent.map(|(port, &(slot, carrier))| Sent { slot, arrival: Arrival { carrier, value: at(port) } }).collect();
         let weights = given.weights.iter().enumerate();
         let weights: Vec<(Value, Arrival)> = weights
             .map(|(place, &(constant, carrier))| (constant, Arrival { carrier, value: at(sent.len() + place) }))
@@ -134,8 +134,10 @@ impl Given {
             format!("{}.{name}", carrier.letter())
         });
         let node = b.graph().name(nested.node.into());
-        let weights =
-            self.weights.iter().map(|(constant, carrier)| format!("{}.{}", carrier.letter(), b.graph().name(*constant)));
+        let weights = self
+            .weights
+            .iter()
+            .map(|(constant, carrier)| format!("{}.{}", carrier.letter(), b.graph().name(*constant)));
         sent.chain(weights).chain(self.absorbed.iter().map(|kind| format!("{}.{node}", kind.name()))).collect()
     }
 }

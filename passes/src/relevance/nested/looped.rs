@@ -58,9 +58,12 @@ impl Walk<'_> {
         // What the forward body was given, as far as it is read.
         let roots = reversed.results.iter().copied().chain(reversed.stacks.iter().map(|sent| sent.arrival.value));
         let reached = reached_inputs(&walked.opened.graph, roots);
-        for (place, &input) in inner.opened.bound.iter().enumerate().skip(1).filter(|(_, input)| reached.contains(input)) {
+        for (place, &input) in
+            inner.opened.bound.iter().enumerate().skip(1).filter(|(_, input)| reached.contains(input))
+        {
             let slot = place - 1;
-            let sequence = if slot < carried { tape(inner, nested, carried, input)? } else { operand(b, nested, slot)? };
+            let sequence =
+                if slot < carried { tape(inner, nested, carried, input)? } else { operand(b, nested, slot)? };
             operands.push(b.activation(sequence)?);
             bound.push(input);
             sequences += 1;
@@ -97,8 +100,7 @@ impl Walk<'_> {
         carried: usize,
         ports: &[Option<Arrival>],
     ) -> Built<(Walked, Vec<Option<Carrier>>)> {
-        let mut carriers: Vec<Option<Carrier>> =
-            ports.iter().map(|port| port.map(|arrival| arrival.carrier)).collect();
+        let mut carriers: Vec<Option<Carrier>> = ports.iter().map(|port| port.map(|arrival| arrival.carrier)).collect();
         loop {
             let walked = self.walk_body(inner, &carriers)?;
             let before = carriers.clone();

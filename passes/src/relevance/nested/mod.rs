@@ -18,8 +18,8 @@ use lrpc_ir::ops::{Control, Op};
 use lrpc_ir::{Absorbed, Diagnostic, Diagnostics};
 
 use super::builder::{Built, RelevanceBuilder, site_name};
-use super::site::{Arrival, Carrier};
 use super::choose::Passage;
+use super::site::{Arrival, Carrier};
 use super::walk::{State, Walk};
 use super::weights::Weights;
 use super::{Request, Survey, active};
@@ -94,7 +94,10 @@ impl Walk<'_> {
         if depth(control) > MAX_DEPTH {
             let message = format!("loops and branches nest deeper than {MAX_DEPTH} here");
             let site = site_name(graph, node.into());
-            return Err(Diagnostic::new(message).at(site).help("relevance passes no more; name a target before it").into());
+            return Err(Diagnostic::new(message)
+                .at(site)
+                .help("relevance passes no more; name a target before it")
+                .into());
         }
         let opened = open(graph, node).map_err(Diagnostic::from)?;
         let actives = active::active_inputs(control, operands);

@@ -65,7 +65,7 @@ struct Map {
 pub(super) struct Weights {
     /// One for each gate on `[x, h]`; on `x` where the hidden state's is apart.
     gates: Vec<Map>,
-    /// The candidate's on the hidden state, where it is apart.
+    /// The candidate's on `[x, h]` that sees the hidden state alone, where that is apart.
     apart: Option<Map>,
     /// The memory's weights in the gates i, o, f.
     peepholes: Vec<Value>,
@@ -122,11 +122,14 @@ impl Weights {
             let (first, second) = (biases.first().copied(), biases.get(1).copied());
             if cell.is_apart(gate) {
                 weights.gates.push(Map { weight: x, bias: first });
-                weights.apart = Some(Map { weight: h, bias: second });
+                // The input has a part in it, of weight 0, so that a first state that is constant makes no constant of it
+                // and the gate before it a factor like any other.
+                let zero = site.ty(x);
+                let zero = site.filled(zero, 0.0)?;
+                weights.apart = Some(Map { weight: join(site, zero, h)?, bias: second });
             } else {
-                let weight = site.emit(Op::Movement(Movement::Concat { axis: 1 }), &[x, h])?;
                 let bias = first.map(|first| sum(site, first, second)).transpose()?;
-                weights.gates.push(Map { weight, bias });
+                weights.gates.push(Map { weight: join(site, x, h)?, bias });
             }
         }
         for place in (0..3).take_while(|_| peepholes.is_some()) {
@@ -220,7 +223,7 @@ impl Step<'_> {
         let (r, _) = self.activated(site, f, r)?;
         let candidate = match &self.weights.apart {
             Some(map) => {
-                let seen = map.apply(site, hidden)?;
+                let seen = map.apply(site, joined)?;
                 let kept = site.binary(Binary::Mul, r, seen)?;
                 let new = self.weights.gate(site, 2, x)?;
                 site.binary(Binary::Add, new, kept)?
