@@ -13,13 +13,13 @@ LINEAR = ("Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum")
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 SUMS = (
     "Add Sub Sum Mean ReduceSum ReduceMean AveragePool GlobalAveragePool CumSum Resize Upsample ScatterAdd GridSample"
-    " AffineGrid Col2Im DFT RoiAlign"
+    " Col2Im RoiAlign RotaryEmbedding"
 ).split()
 # Integers that stand for numbers carry relevance as these do.
 KEEPS_INTEGERS = ("QuantizeLinear", "Reshape", "Transpose")
 # What else is added or chosen may be infinite: a mask.
 ADDITIONS = ("Add", "Sub", "Where", "Concat")
-NORMS = ("LayerNormalization", "RMSNormalization", "InstanceNormalization", "GroupNormalization", "MeanVarianceNormalization", "LpNormalization")
+NORMS = ("LayerNormalization", "RMSNormalization", "InstanceNormalization", "GroupNormalization", "MeanVarianceNormalization", "LpNormalization", "LRN")
 CHOICES = ("Max", "Min", "MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin", "Where", "MaxRoiPool")
 OPAQUE = (
     "Sign Round Floor Ceil Not And Or Xor Equal Greater Less GreaterOrEqual LessOrEqual ArgMax ArgMin IsNaN IsInf Shape Size"
@@ -384,6 +384,10 @@ class Walk:
         node, output = group[0], group[0].outputs[0]
         operands = [self.values[name] if name else None for name in node.inputs]
         name, carried, y = node.inputs[0], arrivals[output], self.values[output]
+        if node.op == "LRN":
+            # The local sum of squares is held: every element is scaled by itself.
+            back = carried[1] if carried[0] == "R" else carried[1] * y / operands[0]
+            return [(name, (carried[0], back))]
         if node.op == "LpNormalization":
             return [(name, self.of_lp_norm(node, operands[0], y, carried, rule))]
         if node.op == "GroupNormalization":
@@ -511,10 +515,21 @@ class Walk:
             taken["stabiliser"] += lost
             s = s.reshape(y.shape)
             return [(n, ("R", undo_broadcast(size * s, x.shape))) for n, size, x in zip(names, sizes, operands)]
+        counts = [self.factors(name) if not divides else 1 for name in names]
+        shares = [count / sum(counts) for count in counts]
         if carried[0] == "R":
-            return [(name, ("R", undo_broadcast(g / 2, x.shape))) for name, x in zip(names, operands)]
-        back = [g / b / 2, g * a / (b * b) / 2] if divides else [g * b / 2, g * a / 2]
-        return [(name, ("g", undo_broadcast(part, x.shape))) for name, part, x in zip(names, back, operands)]
+            return [(name, ("R", undo_broadcast(g * share, x.shape))) for name, share, x in zip(names, shares, operands)]
+        back = [g / b, g * a / (b * b)] if divides else [g * b, g * a]
+        sent = zip(names, back, shares, operands)
+        return [(name, ("g", undo_broadcast(part * share, x.shape))) for name, part, share, x in sent]
+
+    def factors(self, name):
+        """How many factors a value is the product of, if nothing else reads it."""
+        for node in self.graph.nodes:
+            if name in node.outputs and node.op == "Mul" and len(self.actives(node)) == 2 and self.users(name) == 1:
+                if not node.role:
+                    return sum(self.factors(factor) for factor in node.inputs)
+        return 1
 
     # --- results -----------------------------------------------------------------------------------------------------
 
