@@ -1,5 +1,6 @@
 //! From a model file to its relevance graph: import, names to values, rules, passes.
 
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use lrpc_ir::{Diagnostic, Diagnostics, Graph, Value, text};
@@ -9,7 +10,7 @@ use lrpc_passes::relevance::composite::{Composite, split_parameters};
 use lrpc_passes::relevance::condition::Condition;
 use lrpc_passes::relevance::site::Carrier;
 
-use crate::data::{DataError, write_atomically};
+use crate::data::{DataError, Tensor, write_atomically};
 use crate::error::Error;
 use crate::graph_file::looks_like_graph;
 use crate::names;
@@ -44,6 +45,14 @@ pub struct CompileOptions {
     pub verify: bool,
     /// The largest model that is read.
     pub limits: Limits,
+    /// Graph inputs that are constants of the program instead: those that decide its structure.
+    pub given: BTreeMap<String, Tensor>,
+}
+
+impl CompileOptions {
+    fn import(&self) -> ImportOptions {
+        ImportOptions { limits: self.limits.clone(), given: self.given.clone() }
+    }
 }
 
 /// A compiled model.
@@ -75,7 +84,7 @@ pub fn compile_observed(
     observe: &mut dyn FnMut(&PassDef, &Graph),
 ) -> Result<Compiled, Error> {
     let composites = composites(&options.rules)?;
-    let imported = import_model(path, &options.limits)?;
+    let imported = import_model(path, &options.import())?;
     let Requested { wrt, parts, weights, conditions } = Requested::of(&imported, &options.wrt, &options.conditions)?;
     let Imported { mut graph, file, .. } = imported;
     let values = |named: &[(String, Value)]| named.iter().map(|(_, value)| *value).collect();
@@ -110,7 +119,7 @@ pub fn compile_forward(
     options: &CompileOptions,
     observe: &mut dyn FnMut(&PassDef, &Graph),
 ) -> Result<Compiled, Error> {
-    let Imported { mut graph, file, .. } = import_model(path, &options.limits)?;
+    let Imported { mut graph, file, .. } = import_model(path, &options.import())?;
     let report = compile::forward(&mut graph, options.verify, observe)?;
     Ok(Compiled { graph, report, file })
 }
@@ -119,8 +128,8 @@ pub fn compile_forward(
 ///
 /// # Errors
 /// Models that are refused, and relevance graphs, which somebody may take for models.
-pub fn import_model(path: &Path, limits: &Limits) -> Result<Imported, Error> {
-    onnx::import(path, &ImportOptions { limits: limits.clone() }).map_err(|error| match error {
+pub fn import_model(path: &Path, options: &ImportOptions) -> Result<Imported, Error> {
+    onnx::import(path, options).map_err(|error| match error {
         ImportError::File(_) if looks_like_graph(path) => {
             let message = format!("{}: this is a relevance graph, not an ONNX model", path.display());
             Diagnostic::new(message).help("give it to `lrpc run` or `lrpc inspect`").into()

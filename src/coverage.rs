@@ -10,7 +10,7 @@ use lrpc_passes::relevance::composite::Composite;
 
 use crate::compile::{composites, import_model};
 use crate::error::Error;
-use crate::onnx::{Findings, ImportError, Limits, ModelFile, Operator};
+use crate::onnx::{Findings, ImportError, ImportOptions, Limits, ModelFile, Operator};
 
 /// Operations of one kind that are treated alike.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,14 +88,15 @@ impl Coverage {
     }
 }
 
-/// What the composites that `rules` names (see [`crate::CompileOptions::rules`]) have for the model at `path`.
+/// What the composites that `rules` names (see [`crate::CompileOptions::rules`]) have for the model at `path`, imported with
+/// `options`.
 ///
 /// # Errors
 /// A model that is refused for another reason than unsupported operators, and unknown composites.
-pub fn coverage(path: &Path, rules: &[String]) -> Result<Coverage, Error> {
+pub fn coverage(path: &Path, rules: &[String], options: &ImportOptions) -> Result<Coverage, Error> {
     let composites = composites(rules)?;
     let mut coverage = Coverage::default();
-    let graph = match import_model(path, &Limits::default()) {
+    let graph = match import_model(path, options) {
         Ok(imported) => imported.graph,
         Err(Error::Import(ImportError::Graph { findings, .. })) if findings.all_unsupported() => {
             return Coverage::of_unsupported(path, &findings);

@@ -357,8 +357,7 @@ fn reconstruction_of(graph: &Graph, outputs: &[&GraphResult]) -> Result<Target, 
 /// `attnlrp` where a softmax stands between two contractions of activations, `epsilon-plus-flat` where something
 /// convolves, else `epsilon`; and why.
 fn default_composite(graph: &Graph) -> (&'static str, &'static str) {
-    let any = |test: &dyn Fn(&Op) -> bool| graph.order().iter().any(|&node| test(&graph.node(node).op));
-    let convolves = any(&|op| matches!(op, Op::Linear(Linear::Conv(_) | Linear::ConvTranspose(_))));
+    let convolves = any(graph, &|op| matches!(op, Op::Linear(Linear::Conv(_) | Linear::ConvTranspose(_))));
     if attention::attentions(graph).iter().any(|attention| attention.scores.is_some()) {
         ("attnlrp", "the model weighs activations by a softmax of their products")
     } else if convolves {
@@ -366,4 +365,13 @@ fn default_composite(graph: &Graph) -> (&'static str, &'static str) {
     } else {
         ("epsilon", "the model neither attends nor convolves")
     }
+}
+
+/// Whether `test` holds for an operation of the graph, or of one that is nested in it.
+fn any(graph: &Graph, test: &dyn Fn(&Op) -> bool) -> bool {
+    let holds = |op: &Op| match op {
+        Op::Control(control) => control.bodies().into_iter().any(|(_, body)| any(body, test)),
+        op => test(op),
+    };
+    graph.order().iter().any(|&node| holds(&graph.node(node).op))
 }

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use lrpc_ir::Bindings;
 use lrpc_ir::plan::Precision;
+use lrpc_ir::{Bindings, Diagnostic};
 use lrpc_passes::bind::{Strategy, Wanted};
 use lrpc_passes::relevance::site::Carrier;
 
 use super::output;
 use crate::compile::CompileOptions;
+use crate::data::{Tensor, read_tensor};
 use crate::error::Error;
 use crate::inputs::SeedIndex;
 use crate::machine;
@@ -19,6 +20,9 @@ use crate::session::RunOptions;
 
 /// The most threads that are used for each core.
 const THREADS_PER_CORE: usize = 4;
+
+/// The largest file of `--given` that is read, in bytes.
+const MAX_GIVEN_BYTES: u64 = 1 << 20;
 
 /// Form of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -103,14 +107,19 @@ pub(super) struct CompileFlags {
     /// What relevance starts with
     #[arg(long, default_value = "value")]
     pub(super) seed: SeedValue,
+    /// Fix an input of the model that decides its structure (axes, ranks, steps): a file with one small tensor
+    #[arg(long, value_name = "NAME=FILE", value_parser = named_file)]
+    pub(super) given: Vec<(String, PathBuf)>,
     /// Check all invariants after every pass
     #[arg(long)]
     pub(super) verify: bool,
 }
 
 impl CompileFlags {
-    pub(super) fn options(&self) -> CompileOptions {
-        CompileOptions {
+    /// # Errors
+    /// Files of `--given` that are refused.
+    pub(super) fn options(&self) -> Result<CompileOptions, Error> {
+        Ok(CompileOptions {
             rules: self.rules.clone(),
             targets: self.target.clone(),
             wrt: self.wrt.clone(),
@@ -123,8 +132,23 @@ impl CompileFlags {
             unit_seed: self.seed == SeedValue::One,
             verify: self.verify,
             limits: Limits::default(),
+            given: given_tensors(&self.given)?,
+        })
+    }
+}
+
+/// The tensors of `--given`.
+///
+/// # Errors
+/// Files that are refused, and names that are given twice.
+pub(super) fn given_tensors(files: &[(String, PathBuf)]) -> Result<BTreeMap<String, Tensor>, Error> {
+    let mut given = BTreeMap::new();
+    for (name, path) in files {
+        if given.insert(name.clone(), read_tensor(path, MAX_GIVEN_BYTES)?).is_some() {
+            return Err(Diagnostic::request(format!("--given {name} is there twice")).into());
         }
     }
+    Ok(given)
 }
 
 /// How a graph is bound.

@@ -78,7 +78,7 @@ pub(crate) fn markdown(measured: &Folders<'_>) -> Result<(String, Vec<String>), 
             for model in models(&folder)? {
                 let label = format!("{}/{}", name(&folder), name(&model));
                 let mut row = Row::default();
-                match coverage(&model, &["epsilon".into()]) {
+                match coverage(&model, &["epsilon".into()], &Default::default()) {
                     Ok(found) => {
                         let (own, path) = found.served();
                         (served, all) = (served + own, all + path);

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use lrpc_ir::ops::{Binary, Elementwise, Function, Literal, Movement, Source, Unary};
 use lrpc_ir::types::{DType, TensorType};
-use lrpc_ir::{Dim, Op, Origin, Value};
+use lrpc_ir::{Dim, Graph, Op, Origin, Region, Value};
 
 use super::evaluate::evaluate;
-use super::finding::{Lowered, invalid, unsupported};
+use super::finding::{Lowered, Refusal, invalid, unsupported};
 use super::known::Known;
 use super::lowering::{Lowering, Slot};
 use super::sizes::broadcast_shape;
@@ -89,6 +89,12 @@ impl<'s, 'm> Site<'s, 'm> {
     pub(super) fn word_or(&mut self, name: &'static str, default: &str) -> Lowered<String> {
         let attribute = self.attribute(name, AttributeType::String)?;
         Ok(attribute.map_or(default.to_string(), |attribute| String::from_utf8_lossy(attribute.s()).into_owned()))
+    }
+
+    pub(super) fn words(&mut self, name: &'static str) -> Lowered<Option<Vec<String>>> {
+        let attribute = self.attribute(name, AttributeType::Strings)?;
+        let word = |word: &bytes::Bytes| String::from_utf8_lossy(word).into_owned();
+        Ok(attribute.map(|attribute| attribute.strings.iter().map(word).collect()))
     }
 
     pub(super) fn tensor_attribute(&mut self, name: &'static str) -> Lowered<Option<TensorRef<'m>>> {
@@ -238,14 +244,42 @@ impl<'s, 'm> Site<'s, 'm> {
         Ok(value)
     }
 
+    /// As [`Site::emit`], for an operation with several results.
+    pub(super) fn emit_many(&mut self, op: Op, operands: &[Value], results: usize) -> Lowered<Vec<Value>> {
+        let graph = &mut self.lowering.graph;
+        let base = name_of(self.node, op.mnemonic());
+        let names: Vec<String> = (0..results).map(|port| graph.fresh_name(&format!("{base}.{port}"))).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let node = graph.add_many(Region::Forward, op, operands, &names, self.origin.clone())?;
+        let values: Vec<Value> = (0..results as u32).map(|port| Value { node, port }).collect();
+        self.built.extend(&values);
+        Ok(values)
+    }
+
+    /// What `build` makes in a nested graph: the graph, what `build` gives, and the captured values.
+    pub(super) fn nested<T>(&mut self, build: impl FnOnce(&mut Self) -> Lowered<T>) -> Lowered<(Graph, T, Vec<Value>)> {
+        let built = std::mem::take(&mut self.built);
+        self.lowering.enter();
+        let made = build(self);
+        let (graph, captured) = self.lowering.leave();
+        self.built = built;
+        Ok((graph, made?, captured))
+    }
+
+    /// An input of the nested graph that is being made.
+    pub(super) fn nested_input(&mut self, ty: TensorType, name: &str) -> Lowered<Value> {
+        let name = self.lowering.graph.fresh_name(name);
+        let input = Op::Source(Source::Input(ty));
+        Ok(self.lowering.graph.add(Region::Header, input, &[], &name, Origin::default())?)
+    }
+
     /// Where what is built here comes from.
     pub(super) fn origin(&self) -> Origin {
         self.origin.clone()
     }
 
     pub(super) fn name_of(&self, part: &str) -> String {
-        let output = self.node.output.iter().find(|name| !name.is_empty()).map_or("unnamed", String::as_str);
-        format!("{output}.{part}")
+        name_of(self.node, part)
     }
 
     pub(super) fn ty(&self, value: Value) -> TensorType {
@@ -325,10 +359,25 @@ impl<'s, 'm> Site<'s, 'm> {
         let Some(name) = self.node.output.get(index).filter(|name| !name.is_empty()) else { return Ok(()) };
         if let Some(at) = self.built.iter().position(|built| *built == value) {
             self.built.remove(at);
-            self.lowering.graph.rename(value, name);
+            // The names of nested graphs are their own, and bodies are written out more than once.
+            let graph = &mut self.lowering.graph;
+            let own = if self.lowering.path.is_empty() { name.clone() } else { graph.fresh_name(name) };
+            graph.rename(value, &own);
         }
         self.lowering.define(name, Slot::Value(value, None));
         Ok(())
+    }
+
+    /// Lets output `index` be what stands in a slot.
+    pub(super) fn output_slot(&mut self, index: usize, slot: Slot<'m>) -> Lowered {
+        match slot {
+            Slot::Value(value, _) => self.output(index, value),
+            Slot::Known(known) => {
+                self.output_known(index, known);
+                Ok(())
+            }
+            Slot::Tensor(_) | Slot::Refused => Err(Refusal::Follows),
+        }
     }
 
     /// Lets output `index` be integers that need no node.
@@ -345,6 +394,11 @@ impl<'s, 'm> Site<'s, 'm> {
             None => Ok(()),
         }
     }
+}
+
+fn name_of(node: &NodeProto, part: &str) -> String {
+    let output = node.output.iter().find(|name| !name.is_empty()).map_or("unnamed", String::as_str);
+    format!("{output}.{part}")
 }
 
 /// An axis that may count from the end.

@@ -4,9 +4,9 @@ use super::finding::{Lowered, unsupported};
 use super::known::Known;
 use super::site::Site;
 use super::{
-    attention, bits, control, determinant, einsum, elementwise, gather, linear, linear_attention, microsoft, movement,
-    normalize, pad, pool, qlinear, quantize, reduce, refused, resize, rotary, scan, scatter, select, slice, source,
-    unique,
+    attention, bits, control, determinant, einsum, elementwise, gather, linear, linear_attention, loops, microsoft,
+    movement, normalize, pad, pool, qlinear, quantize, recurrent, reduce, refused, resize, rotary, scan, scatter,
+    select, slice, source, unique,
 };
 
 /// An ONNX operator and how it becomes primitives.
@@ -74,6 +74,8 @@ const OPERATORS: &[&[OpDef]] = &[
     normalize::OPERATORS,
     scan::OPERATORS,
     control::OPERATORS,
+    loops::OPERATORS,
+    recurrent::OPERATORS,
     unique::OPERATORS,
     quantize::OPERATORS,
     qlinear::OPERATORS,

@@ -1,6 +1,7 @@
 //! Tests of lowering: ONNX graphs in, printed graphs or findings out.
 
 mod choices;
+mod control;
 mod elements;
 mod shapes;
 
