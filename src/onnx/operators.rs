@@ -138,6 +138,10 @@ mod tests {
     #[test]
     fn lowerings_start_with_versions_of_the_standard() {
         for def in operators().filter(|def| def.domain.is_empty() && def.refused.is_none()) {
+            // ONNX Runtime had this one before ONNX, in the domain of ONNX.
+            if (def.name, def.since) == ("LayerNormalization", 1) {
+                continue;
+            }
             let found = operator_table().into_iter().find(|one| one.domain.is_empty() && one.name == def.name);
             let versions = found.map(|one| one.versions).unwrap_or_default();
             assert!(
