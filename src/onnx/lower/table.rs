@@ -5,7 +5,7 @@ use super::known::Known;
 use super::site::Site;
 use super::{
     attention, bits, control, determinant, einsum, elementwise, gather, linear, linear_attention, loops, movement,
-    normalize, pad, pool, qlinear, quantize, recurrent, reduce, refused, resize, rotary, scan, scatter, select, slice,
+    normalize, optional, pad, pool, qlinear, quantize, recurrent, reduce, refused, resize, rotary, scan, scatter, select, slice,
     source, unique,
 };
 
@@ -50,7 +50,7 @@ impl OpDef {
 }
 
 /// Every operator, by family.
-const OPERATORS: [&[OpDef]; 27] = [
+const OPERATORS: [&[OpDef]; 28] = [
     source::OPERATORS,
     elementwise::OPERATORS,
     linear::OPERATORS,
@@ -66,6 +66,7 @@ const OPERATORS: [&[OpDef]; 27] = [
     bits::OPERATORS,
     determinant::OPERATORS,
     linear_attention::OPERATORS,
+    optional::OPERATORS,
     refused::OPERATORS,
     select::OPERATORS,
     pool::OPERATORS,
