@@ -47,6 +47,8 @@ fn binary_vjp(b: &mut RelevanceBuilder, site: &Site, binary: Binary, slot: usize
     let other = |b: &mut RelevanceBuilder| b.activation(site.operands[1 - slot]);
     match (binary, slot) {
         (Binary::Add, _) | (Binary::Sub, 0) => Ok(cotangent),
+        // Between its jumps a remainder goes up with the dividend.
+        (Binary::Mod | Binary::Fmod, 0) => Ok(cotangent),
         (Binary::Sub, _) => b.scale(cotangent, -1.0, "t"),
         (Binary::Mul, _) => {
             let other = other(b)?;

@@ -19,6 +19,7 @@ mod linear;
 mod linear_attention;
 mod loops;
 mod lowering;
+mod microsoft;
 mod movement;
 mod nested;
 mod normalize;

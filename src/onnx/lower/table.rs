@@ -4,9 +4,9 @@ use super::finding::{Lowered, unsupported};
 use super::known::Known;
 use super::site::Site;
 use super::{
-    attention, bits, control, determinant, einsum, elementwise, gather, linear, linear_attention, loops, movement,
-    normalize, optional, pad, pool, qlinear, quantize, recurrent, reduce, refused, resize, rotary, scan, scatter, select, slice,
-    source, unique,
+    attention, bits, control, determinant, einsum, elementwise, gather, linear, linear_attention, loops, microsoft,
+    movement, normalize, optional, pad, pool, qlinear, quantize, recurrent, reduce, refused, resize, rotary, scan, scatter,
+    select, slice, source, unique,
 };
 
 /// An ONNX operator and how it becomes primitives.
@@ -50,13 +50,14 @@ impl OpDef {
 }
 
 /// Every operator, by family.
-const OPERATORS: [&[OpDef]; 28] = [
+const OPERATORS: &[&[OpDef]] = &[
     source::OPERATORS,
     elementwise::OPERATORS,
     linear::OPERATORS,
     einsum::OPERATORS,
     attention::OPERATORS,
     rotary::OPERATORS,
+    microsoft::OPERATORS,
     reduce::OPERATORS,
     movement::OPERATORS,
     slice::OPERATORS,
@@ -83,7 +84,7 @@ const OPERATORS: [&[OpDef]; 28] = [
 
 /// Every operator that can be lowered or is refused with a reason; one whose meaning has changed stands there once per meaning.
 pub fn operators() -> impl Iterator<Item = &'static OpDef> {
-    OPERATORS.into_iter().flatten()
+    OPERATORS.iter().copied().flatten()
 }
 
 /// The lowering of an operator in a version of its domain.
