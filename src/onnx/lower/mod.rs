@@ -24,6 +24,7 @@ mod movement;
 mod nested;
 mod normalize;
 mod number;
+mod optional;
 mod pad;
 mod pool;
 mod qlinear;
