@@ -14,6 +14,7 @@ pub mod reduce;
 pub mod scan;
 pub mod select;
 pub mod source;
+pub mod taps;
 
 use std::collections::BTreeSet;
 
@@ -182,7 +183,8 @@ impl Op {
         let others = ["input", "weight", "const", "iota", "size", "noise", "promise", "dot", "conv", "conv_transpose"];
         let others = others.into_iter().chain(["reshape", "transpose", "slice", "pad", "concat", "broadcast"]);
         let others = others.chain(["gather", "scatter_add", "argmax", "argmin", "top_k", "one_hot"]);
-        let others = others.chain(["pool", "pool_transpose", "resize", "resize_transpose", "cumulative_sum"]);
+        let others =
+            others.chain(["pool", "pool_transpose", "pool_argmax", "resize", "resize_transpose", "cumulative_sum"]);
         let others = others.chain(["softmax", "log_softmax", "layer_norm", "rms_norm", "group_norm", "batch_norm"]);
         others.chain(["loop", "cond"]).chain(Elementwise::mnemonics()).chain(Reduce::mnemonics())
     }

@@ -5,6 +5,7 @@
 //! names. Types come from the primitives' own inference, not from what the model declares.
 
 mod attention;
+mod batch_norm;
 mod control;
 mod einsum;
 mod elementwise;
@@ -13,6 +14,7 @@ mod finding;
 mod gather;
 mod known;
 mod linear;
+mod loss;
 mod lowering;
 mod movement;
 mod normalize;
@@ -20,13 +22,17 @@ mod pad;
 mod pool;
 mod reduce;
 mod resize;
+mod roi;
+mod sample;
 mod scan;
 mod select;
+mod signal;
 mod site;
 mod slice;
 mod source;
 mod structure;
 mod table;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod window;

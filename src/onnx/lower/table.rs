@@ -4,8 +4,8 @@ use super::finding::{Lowered, unsupported};
 use super::known::Known;
 use super::site::Site;
 use super::{
-    attention, control, einsum, elementwise, gather, linear, movement, normalize, pad, pool, reduce, resize, scan,
-    select, slice, source,
+    attention, batch_norm, control, einsum, elementwise, gather, linear, loss, movement, normalize, pad, pool, reduce,
+    resize, roi, sample, scan, select, signal, slice, source, terms,
 };
 
 /// An ONNX operator and how it becomes primitives.
@@ -37,7 +37,7 @@ impl OpDef {
 }
 
 /// Every operator, by family.
-const OPERATORS: [&[OpDef]; 16] = [
+const OPERATORS: [&[OpDef]; 22] = [
     source::OPERATORS,
     elementwise::OPERATORS,
     linear::OPERATORS,
@@ -51,7 +51,13 @@ const OPERATORS: [&[OpDef]; 16] = [
     select::OPERATORS,
     pool::OPERATORS,
     resize::OPERATORS,
+    sample::OPERATORS,
+    roi::OPERATORS,
     normalize::OPERATORS,
+    batch_norm::OPERATORS,
+    loss::OPERATORS,
+    signal::OPERATORS,
+    terms::OPERATORS,
     scan::OPERATORS,
     control::OPERATORS,
 ];
