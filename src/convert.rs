@@ -63,11 +63,20 @@ fn widens(from: DType, to: DType) -> bool {
     from.is_integer() && to.is_integer() && from.size() < to.size() && (signed(to) || !signed(from))
 }
 
-/// A result as it stands in files.
+/// A result as it stands in files, in the element type that the model declares: half precision is rounded to.
 ///
 /// # Errors
 /// An element type that files do not have, which is none that results have.
-pub fn to_data(tensor: &kernels::Tensor) -> Result<data::Tensor, data::TensorError> {
+pub fn to_data(tensor: &kernels::Tensor, declared: DType) -> Result<data::Tensor, data::TensorError> {
+    let halves = |round: fn(f64) -> u16, dtype| {
+        let bytes = tensor.to_f64().into_iter().flat_map(|value| round(value).to_le_bytes()).collect();
+        data::Tensor::new(dtype, tensor.shape().to_vec(), bytes)
+    };
+    match declared {
+        DType::F16 => return halves(|value| half::f16::from_f64(value).to_bits(), data::DType::F16),
+        DType::Bf16 => return halves(|value| half::bf16::from_f64(value).to_bits(), data::DType::BF16),
+        _ => {}
+    }
     let dtype = match tensor.dtype() {
         DType::Bool => data::DType::Bool,
         DType::I8 => data::DType::I8,

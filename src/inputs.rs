@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lrpc_ir::graph::Region;
 use lrpc_ir::ops::{Op, Select};
 use lrpc_ir::{Bindings, DType, Diagnostic, DiagnosticKind, Diagnostics, Graph, Value};
 use lrpc_kernels as kernels;
@@ -60,6 +61,11 @@ pub fn bind_inputs(
         binder.index(index);
     }
     binder.finish()
+}
+
+/// Whether the graph explains anything. In a program alone, numbers that are not finite are the model's own affair.
+pub(crate) fn has_relevance(graph: &Graph) -> bool {
+    graph.ids().any(|node| graph.node(node).region == Region::Relevance)
 }
 
 /// The sizes of symbols, each with where it comes from.
@@ -162,7 +168,9 @@ impl Binder<'_> {
 
     fn tensor(&mut self, input: Value, tensor: &data::Tensor, keep_f64: bool) -> Result<(), Error> {
         let (name, ty) = (self.graph.name(input).to_string(), self.graph.ty(input).clone());
-        if let Some(at) = first_nan(tensor) {
+        if has_relevance(self.graph)
+            && let Some(at) = first_nan(tensor)
+        {
             return Err(Error::NotANumber { name, index: tensor.index_of(at) });
         }
         match to_kernel(tensor, ty.dtype, keep_f64) {

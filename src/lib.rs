@@ -21,6 +21,7 @@ pub mod graph_file;
 pub mod inputs;
 pub mod machine;
 pub mod manifest;
+mod measuring;
 pub mod names;
 pub mod onnx;
 pub mod reduce;

@@ -110,8 +110,10 @@ impl<'w> Repeated<'w> {
         }
         let options = RunOptions { audit: false, ..options.clone() };
         let at_once = options.steps_at_once;
-        let samples = samples.filter(|_| is_batch);
-        Repeated { repeat, runner: Runner::new(graph, weights, options), samples, batched, at_once }
+        let runner = Runner::new(graph, weights, options);
+        // Sizes that depend on data may differ from step to step.
+        let samples = samples.filter(|_| is_batch && !runner.has_measures());
+        Repeated { repeat, runner, samples, batched, at_once }
     }
 
     /// The sums over all steps. `inputs` are what is given, `held` what inputs with defaults had in the first run.
@@ -150,7 +152,7 @@ impl<'w> Repeated<'w> {
                     found => found?,
                 };
             for (name, tensor) in found {
-                add(&mut sums, name, &tensor, steps).map_err(bug)?;
+                add(&mut sums, name, &tensor, steps)?;
             }
             first += steps as i64;
         }
@@ -180,7 +182,8 @@ impl<'w> Repeated<'w> {
         let rows = shape.iter().product::<usize>() / steps.max(1);
         let values: Vec<i64> = (first..).take(steps).flat_map(|step| std::iter::repeat_n(step, rows)).collect();
         inputs.insert(self.repeat.step.clone(), Tensor::from_values(&shape, &values).map_err(bug)?);
-        Ok(self.runner.run(&inputs, &dims, progress)?.results)
+        let dims = self.runner.measure(&inputs, &dims)?;
+        Ok(self.runner.run_bound(&inputs, &dims, progress)?.results)
     }
 
     /// How many plans were made.
@@ -206,16 +209,22 @@ impl Sum {
 }
 
 /// Adds the `steps` steps that stand in `tensor` one after the other.
-fn add(sums: &mut BTreeMap<String, Sum>, name: String, tensor: &Tensor, steps: usize) -> Result<(), String> {
+fn add(sums: &mut BTreeMap<String, Sum>, name: String, tensor: &Tensor, steps: usize) -> Result<(), Diagnostic> {
     let found = tensor.to_f64();
     let mut shape = tensor.shape().to_vec();
     if let Some(rows) = shape.first_mut().filter(|_| steps > 1) {
         *rows /= steps;
     }
     let length = found.len() / steps.max(1);
-    let sum = sums.entry(name).or_insert_with(|| Sum { dtype: tensor.dtype(), shape, values: vec![0.0; length] });
-    if sum.values.len() != length || length * steps != found.len() {
-        return Err(format!("{} numbers for {steps} steps of {:?}", found.len(), sum.shape));
+    let sum = sums.entry(name.clone()).or_insert_with(|| Sum {
+        dtype: tensor.dtype(),
+        shape: shape.clone(),
+        values: vec![0.0; length],
+    });
+    if sum.shape != shape || length * steps != found.len() {
+        let message = format!("`{name}` has the shape {:?} at one step and {shape:?} at another", sum.shape);
+        let help = "its size depends on data that the composite changes; choose a composite that runs the model once";
+        return Err(Diagnostic::request(message).help(help));
     }
     for step in found.chunks(length.max(1)) {
         sum.values.iter_mut().zip(step).for_each(|(sum, value)| *sum += value);

@@ -10,6 +10,8 @@ use lrpc_passes::bind::{self, Request};
 
 use crate::error::Error;
 use crate::graph_file::ModelWeights;
+use crate::inputs::has_relevance;
+use crate::measuring::Measuring;
 use crate::session::RunOptions;
 
 /// The part of a request that plans differ by within a session.
@@ -26,6 +28,8 @@ pub(crate) struct Runner<'w> {
     graph: Graph,
     weights: &'w ModelWeights,
     options: RunOptions,
+    check_finite: CheckFinite,
+    measuring: Measuring<'w>,
     /// The one used last is the last.
     plans: Vec<(PlanKey, Arc<Plan>)>,
     planned: usize,
@@ -34,14 +38,33 @@ pub(crate) struct Runner<'w> {
 
 impl<'w> Runner<'w> {
     pub(crate) fn new(graph: Graph, weights: &'w ModelWeights, options: RunOptions) -> Runner<'w> {
-        Runner { graph, weights, options, plans: Vec::new(), planned: 0, current: None }
+        let check_finite = if has_relevance(&graph) { CheckFinite::Results } else { CheckFinite::Off };
+        let measuring = Measuring::new(&graph, weights, &options);
+        Runner { graph, weights, options, check_finite, measuring, plans: Vec::new(), planned: 0, current: None }
     }
 
-    /// Runs the graph on `inputs`, at these sizes.
+    /// The sizes of all symbols: `dims`, and those that `inputs` decide.
+    ///
+    /// # Errors
+    /// As for any run; numbers that are no sizes.
+    pub(crate) fn measure(&mut self, inputs: &BTreeMap<String, Tensor>, dims: &Bindings) -> Result<Bindings, Error> {
+        if !self.measuring.is_empty() {
+            // Its memory would be taken beside that of the runs that measure.
+            self.release();
+        }
+        self.measuring.measure(inputs, dims)
+    }
+
+    /// Whether sizes depend on data.
+    pub(crate) fn has_measures(&self) -> bool {
+        !self.measuring.is_empty()
+    }
+
+    /// Runs the graph on `inputs`, at sizes that are all known.
     ///
     /// # Errors
     /// Sizes for which the graph has no meaning, limits, and numbers that are not finite.
-    pub(crate) fn run(
+    pub(crate) fn run_bound(
         &mut self,
         inputs: &BTreeMap<String, Tensor>,
         dims: &Bindings,
@@ -57,7 +80,7 @@ impl<'w> Runner<'w> {
         let options = Options {
             threads: self.options.threads,
             memory_limit: self.options.memory_limit,
-            check_finite: CheckFinite::Results,
+            check_finite: self.check_finite,
         };
         let executor = Executor::new(plan, self.weights, options)?;
         let (_, executor) = self.current.insert((key, executor));
@@ -80,7 +103,7 @@ impl<'w> Runner<'w> {
 
     /// How many plans were made.
     pub(crate) fn plans_made(&self) -> usize {
-        self.planned
+        self.planned + self.measuring.plans_made()
     }
 
     fn plan(&mut self, key: &PlanKey) -> Result<Arc<Plan>, Error> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lrpc_ir::graph::{GraphResult, Region};
 use lrpc_ir::ops::{Binary, Elementwise, Op};
 use lrpc_ir::plan::Precision;
-use lrpc_ir::{Bindings, Graph, NodeId};
+use lrpc_ir::{Bindings, DType, Graph, NodeId};
 use lrpc_kernels::{LedgerSums, LedgerTotal, Progress};
 use lrpc_passes::bind::{Strategy, Wanted};
 use lrpc_passes::embedding::embeddings;
@@ -77,7 +77,7 @@ pub struct RunOutcome {
     pub totals: Vec<LedgerTotal>,
     /// What each embedding is indexed with, by the name of its output; empty unless it was asked for.
     pub token_ids: BTreeMap<String, data::Tensor>,
-    /// The sizes of symbols.
+    /// The sizes of symbols, those that the inputs decide included.
     pub dims: Bindings,
     /// What was converted on the way in, in words.
     pub notes: Vec<String>,
@@ -90,6 +90,8 @@ pub struct Session<'w> {
     keep_f64: bool,
     seeds: Vec<(String, bool)>,
     relevance: BTreeSet<String>,
+    /// The element types of outputs that the model declares in half precision.
+    declared: BTreeMap<String, DType>,
     /// The run that gives all results but those that are sums over steps.
     runner: Runner<'w>,
     repeated: Vec<Repeated<'w>>,
@@ -110,7 +112,8 @@ impl<'w> Session<'w> {
         }
         let keep_f64 = options.precision == Precision::F64;
         let runner = Runner::new(graph, weights, options);
-        Session { graph: whole, keep_f64, seeds, relevance, runner, repeated }
+        let declared = if keep_f64 { BTreeMap::new() } else { half_outputs(&whole) };
+        Session { graph: whole, keep_f64, seeds, relevance, declared, runner, repeated }
     }
 
     /// Runs the graph on `inputs` by ONNX name. `dims` are sizes of symbols that no input tells; `progress` is called
@@ -126,8 +129,9 @@ impl<'w> Session<'w> {
         mut progress: Option<&mut (dyn FnMut(Progress<'_>) + Send)>,
     ) -> Result<RunOutcome, Error> {
         let bound = bind_inputs(&self.graph, inputs, indices, dims, self.keep_f64)?;
+        let measured = self.runner.measure(&bound.tensors, &bound.dims)?;
         let mut outcome =
-            self.runner.run(&bound.tensors, &bound.dims, progress.as_mut().map(|call| &mut **call as _))?;
+            self.runner.run_bound(&bound.tensors, &measured, progress.as_mut().map(|call| &mut **call as _))?;
         let held = take_held(&mut outcome.results);
         let mut completeness = BTreeMap::new();
         for repeated in &mut self.repeated {
@@ -148,7 +152,8 @@ impl<'w> Session<'w> {
         let arrived = relevance.map(|(name, tensor)| (name.clone(), total(&tensor.to_f64()))).collect();
         let (mut results, mut token_ids) = (BTreeMap::new(), BTreeMap::new());
         for (name, tensor) in &outcome.results {
-            let tensor = to_data(tensor).map_err(|error| {
+            let declared = self.declared.get(name).copied().unwrap_or(tensor.dtype());
+            let tensor = to_data(tensor, declared).map_err(|error| {
                 Error::from(lrpc_ir::Diagnostic::new(format!("{name}: {error}")).of_kind(lrpc_ir::DiagnosticKind::Bug))
             })?;
             match name.strip_prefix(TOKEN_IDS) {
@@ -156,7 +161,7 @@ impl<'w> Session<'w> {
                 None => results.insert(name.clone(), tensor),
             };
         }
-        let (ledger, totals, dims, notes) = (outcome.ledger, outcome.totals, bound.dims, bound.notes);
+        let (ledger, totals, dims, notes) = (outcome.ledger, outcome.totals, measured, bound.notes);
         Ok(RunOutcome { results, seeds, arrived, completeness, ledger, totals, token_ids, dims, notes })
     }
 
@@ -176,6 +181,13 @@ fn farthest(name: &str, tensor: &lrpc_kernels::Tensor) -> Option<f64> {
 /// The sum; that of nothing is zero, where [`Iterator::sum`] gives −0.
 fn total(values: &[f64]) -> f64 {
     values.iter().fold(0.0, |sum, value| sum + value)
+}
+
+/// The outputs that the model declares in half precision, which is stored widened while a plan runs.
+fn half_outputs(graph: &Graph) -> BTreeMap<String, DType> {
+    let outputs = graph.results.iter().filter(|result| result.name.starts_with("output/"));
+    let typed = outputs.map(|result| (result.name.clone(), graph.ty(result.value).dtype));
+    typed.filter(|(_, dtype)| matches!(dtype, DType::F16 | DType::Bf16)).collect()
 }
 
 /// Names of the results that are relevance or a coefficient: `relevance/x`, or behind the names of composite and

@@ -96,6 +96,11 @@ impl Dim {
         }
     }
 
+    /// Whether some sizes of the symbols may make the two equal, as far as their difference tells.
+    pub fn may_equal(&self, other: &Dim) -> bool {
+        self.sub(other).is_ok_and(|difference| difference.known().is_none_or(|difference| difference == 0))
+    }
+
     /// Whether every term has a negative coefficient, as in `-S` and `-2*S-1`.
     pub fn is_negated(&self) -> bool {
         match self {
@@ -376,6 +381,13 @@ mod tests {
         assert_eq!(a, b);
         assert_eq!(a.to_string(), "S*S-1");
         assert_eq!(s().sub(&s()).unwrap(), Dim::Known(0));
+    }
+
+    #[test]
+    fn what_differs_by_a_number_is_never_equal() {
+        let next = s().add(&1.into()).unwrap();
+        assert!(s().may_equal(&s()) && s().may_equal(&3.into()) && s().may_equal(&Dim::symbol("T")));
+        assert!(!s().may_equal(&next) && !Dim::Known(2).may_equal(&3.into()));
     }
 
     #[test]

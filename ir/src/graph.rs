@@ -13,6 +13,8 @@ use petgraph::visit::EdgeRef;
 use thiserror::Error;
 
 pub use crate::choice::{Chosen, CompositeUse, EntryUse, RuleChoice};
+pub use crate::ledger::{Absorbed, LedgerLine};
+pub use crate::measure::Measure;
 use crate::ops::{Movement, Op, Source};
 pub use crate::repeat::Repeat;
 use crate::types::TensorType;
@@ -135,56 +137,6 @@ pub struct GraphResult {
     pub value: Value,
 }
 
-/// Why relevance does not reach an operand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Absorbed {
-    /// Taken by a bias or another added constant.
-    Bias,
-    /// Taken by the stabiliser in a denominator, or lost where a denominator is 0.
-    Stabiliser,
-    /// Kept or made by the rule itself, by its definition.
-    Rule,
-}
-
-impl Absorbed {
-    /// The word in the text format.
-    pub fn name(self) -> &'static str {
-        match self {
-            Absorbed::Bias => "bias",
-            Absorbed::Stabiliser => "stabiliser",
-            Absorbed::Rule => "rule",
-        }
-    }
-}
-
-/// One application of a rule: `Σ input = Σ outputs + Σ absorbed`, each sum over all elements of the named values. Behind
-/// the lines of one composite and target stands one under the name of [`LedgerLine::TOTAL`].
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct LedgerLine {
-    /// The ONNX name of the operation.
-    pub site: String,
-    /// The rule.
-    pub rule: String,
-    /// Relevance that came in.
-    pub input: Vec<Value>,
-    /// Relevance that went to the active operands.
-    pub output: Vec<Value>,
-    /// What was absorbed, each term from the rule's formula.
-    pub absorbed: Vec<(Absorbed, Value)>,
-}
-
-impl LedgerLine {
-    /// What stands in the rule's place on a line that closes the ones before it, back to the last of its kind: `input` is
-    /// what started at the explained outputs, `output` what arrived at requested tensors and went no further. What is
-    /// between the two is what those lines absorbed.
-    pub const TOTAL: &str = "Total";
-
-    /// Whether the line closes others.
-    pub fn is_total(&self) -> bool {
-        self.rule == LedgerLine::TOTAL
-    }
-}
-
 /// Why a node cannot be added or changed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum GraphError {
@@ -218,6 +170,8 @@ pub struct Graph {
     pub repeats: Vec<Repeat>,
     /// The conditions that relevance was restricted to, as they were asked for: the first is `c0`.
     pub conditions: Vec<String>,
+    /// Sizes that depend on data, each after those that its value depends on.
+    pub measures: Vec<Measure>,
     /// What it returns.
     pub results: Vec<GraphResult>,
     /// The ledger.
@@ -373,9 +327,19 @@ impl Graph {
         users
     }
 
-    /// Whether a result or a ledger line names `value`.
+    /// Whether a result, a size or a ledger line names `value`.
     pub fn is_returned(&self, value: Value) -> bool {
-        self.results.iter().any(|result| result.value == value) || self.ledger_values().any(|entry| entry == value)
+        self.roots().any(|root| root == value)
+    }
+
+    /// The values that sizes, results and ledger lines name.
+    pub fn roots(&self) -> impl Iterator<Item = Value> {
+        self.measures.iter().map(|measure| measure.value).chain(self.wanted())
+    }
+
+    /// The values that results and ledger lines name.
+    pub(crate) fn wanted(&self) -> impl Iterator<Item = Value> {
+        self.results.iter().map(|result| result.value).chain(self.ledger_values())
     }
 
     fn ledger_values(&self) -> impl Iterator<Item = Value> {
@@ -432,6 +396,7 @@ impl Graph {
             }
         };
         self.results.iter_mut().for_each(|result| swap(&mut result.value));
+        self.measures.iter_mut().for_each(|measure| swap(&mut measure.value));
         for line in &mut self.ledger {
             line.input.iter_mut().for_each(swap);
             line.output.iter_mut().for_each(swap);
@@ -461,9 +426,10 @@ impl Graph {
         }
     }
 
-    /// Removes every node that neither a result nor the ledger needs. The model's inputs stay; those that the compiler
-    /// made, which have defaults, do not.
+    /// Removes every size that nothing has, and every node that no result, size or ledger line needs. The model's inputs
+    /// stay; those that the compiler made, which have defaults, do not.
     pub fn remove_dead(&mut self) {
+        self.remove_unused_measures();
         let live: BTreeSet<NodeId> = self.order().into_iter().collect();
         let stays = |node: NodeId| self.is_input(node) && self.operand(node, 0).is_none();
         let dead: Vec<NodeId> = self.ids().filter(|&node| !live.contains(&node) && !stays(node)).collect();
@@ -529,11 +495,10 @@ impl Graph {
         weights.map(|node| (self.name(node.into()), Value::from(node))).collect()
     }
 
-    /// The nodes that results and ledger need: operands before users, in post-order from the results, with whole
+    /// The nodes that sizes, results and ledger need: operands before users, in post-order from them, with whole
     /// regions one after the other.
     pub fn order(&self) -> Vec<NodeId> {
-        let roots = self.results.iter().map(|result| result.value).chain(self.ledger_values());
-        let mut order = self.post_order(roots);
+        let mut order = self.post_order(self.roots());
         // The sort is stable: within a region the post-order stays. A default of an input reads a later region, but
         // an input is not computed, so the header may come first all the same.
         order.sort_by_key(|&node| self.node(node).region);
@@ -650,6 +615,10 @@ impl PartialEq for Graph {
         let results = |graph: &Graph| -> Vec<(String, String)> {
             graph.results.iter().map(|result| (result.name.clone(), graph.name(result.value).to_string())).collect()
         };
+        let measures = |graph: &Graph| -> Vec<(String, String)> {
+            let named = |measure: &Measure| (measure.symbol.clone(), graph.name(measure.value).to_string());
+            graph.measures.iter().map(named).collect()
+        };
         let inputs = |graph: &Graph| -> Vec<String> {
             graph.inputs().into_iter().map(|value| graph.name(value).to_string()).collect()
         };
@@ -660,6 +629,7 @@ impl PartialEq for Graph {
             && self.repeats == other.repeats
             && self.conditions == other.conditions
             && self.len() == other.len()
+            && measures(self) == measures(other)
             && results(self) == results(other)
             && inputs(self) == inputs(other)
             && self.named_ledger() == other.named_ledger()

@@ -17,6 +17,8 @@ pub mod choice;
 pub mod diagnostic;
 pub mod dim;
 pub mod graph;
+mod ledger;
+pub mod measure;
 pub mod ops;
 pub mod plan;
 pub mod repeat;
@@ -27,8 +29,8 @@ pub mod verify;
 pub use diagnostic::{Diagnostic, DiagnosticKind, Diagnostics};
 pub use dim::{Bindings, Dim, DimError};
 pub use graph::{
-    Absorbed, Chosen, CompositeUse, EntryUse, Graph, GraphError, GraphResult, LedgerLine, ModelReference, Node, NodeId,
-    Origin, Region, Repeat, RuleChoice, Value,
+    Absorbed, Chosen, CompositeUse, EntryUse, Graph, GraphError, GraphResult, LedgerLine, Measure, ModelReference,
+    Node, NodeId, Origin, Region, Repeat, RuleChoice, Value,
 };
 pub use ops::{Class, Op};
 pub use plan::Plan;

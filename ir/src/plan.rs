@@ -91,10 +91,30 @@ pub enum KernelCall {
     Sum,
     /// As [`KernelCall::Sum`], of the absolute values.
     SumOfAbsolutes,
-    /// A nested plan, run while its condition holds.
-    Loop(Box<Plan>),
-    /// One of two nested plans.
-    Cond(Box<Plan>, Box<Plan>),
+    /// A nested plan, run once for each position; its inputs and results are those of [`Control::Loop`]'s body.
+    ///
+    /// [`Control::Loop`]: crate::ops::Control::Loop
+    Loop {
+        /// Number of positions.
+        trips: usize,
+        /// Whether the positions are walked from the last to the first.
+        reverse: bool,
+        /// Number of carried values.
+        carried: usize,
+        /// Number of scanned tensors.
+        scanned: usize,
+        /// The body's plan.
+        body: Box<Plan>,
+    },
+    /// Counts the runs of a nested plan; its inputs and results are those of [`Control::While`]'s body.
+    ///
+    /// [`Control::While`]: crate::ops::Control::While
+    While {
+        /// Number of carried values.
+        carried: usize,
+        /// The body's plan.
+        body: Box<Plan>,
+    },
 }
 
 impl Step {

@@ -69,9 +69,14 @@ impl DType {
         DTYPES.iter().find(|(dtype, _, _)| *dtype == self).map_or(0, |(_, _, size)| *size)
     }
 
-    /// Whether elements are floating-point numbers, the only ones that carry relevance.
+    /// Whether elements are floating-point numbers.
     pub fn is_float(self) -> bool {
         matches!(self, DType::F16 | DType::Bf16 | DType::F32 | DType::F64)
+    }
+
+    /// The element type of relevance of elements of this type: their own, and `f32` of integers that stand for numbers.
+    pub fn of_relevance(self) -> DType {
+        if self.is_float() { self } else { DType::F32 }
     }
 
     /// Whether elements are integers (not truth values).

@@ -9,20 +9,21 @@
 //! 6. A promise stands in `relevance` and promises a forward value or a graph input; each value has at most one.
 //! 7. The graph has no cycle.
 //! 8. Result names are unique.
-//! 9. Every node is needed by a result or the ledger; inputs may be unused.
-//! 10. Every symbol of a type or a `size` is an axis length of some graph input.
+//! 9. Every node is needed by a result, a size or the ledger; inputs may be unused.
+//! 10. Every symbol of a type or an operation is an axis length of some graph input, or a `dim` line's.
 //! 11. Ledger lines name floating-point values.
 //! 12. Nested graphs satisfy 1, 2, 7 and 8 themselves.
 //! 13. A `repeat` line names an `i64` input of at most one axis with a default, which no other line names, a count over
 //!     symbols of the inputs, and floating-point results, each of which no other line names. Where the step has a symbol
 //!     as its axis, that is the first axis of these results.
+//! 14. A `dim` line names a symbol that is no input's and no other line's, and an integer scalar outside of `relevance`,
+//!     which depends on symbols of inputs and of earlier lines alone. Nested graphs have no such line.
 
 use std::collections::BTreeSet;
 
 use thiserror::Error;
 
-use crate::dim::Dim;
-use crate::graph::{Graph, NodeId, Region, Repeat, Value};
+use crate::graph::{Graph, Measure, NodeId, Region, Repeat, Value};
 use crate::ops::{Op, Source};
 use crate::text;
 use crate::types::DType;
@@ -45,9 +46,12 @@ pub struct VerifyError {
 /// The first that is broken.
 pub fn verify(graph: &Graph) -> Result<(), VerifyError> {
     check_structure(graph)?;
+    check_measures(graph)?;
+    let mut bound = graph.input_symbols();
+    bound.extend(graph.measures.iter().map(|measure| measure.symbol.clone()));
     for node in graph.ids() {
         check_region(graph, node)?;
-        check_symbols(graph, node)?;
+        check_symbols(graph, node, &bound)?;
     }
     check_promises(graph)?;
     check_dead(graph)?;
@@ -82,7 +86,11 @@ fn check_structure(graph: &Graph) -> Result<(), VerifyError> {
             return fail(graph, node, 2, format!("an axis has length {size}"));
         }
         if let Op::Control(control) = &content.op {
-            control.bodies().into_iter().try_for_each(|(_, body)| check_structure(body))?;
+            let bodies = control.bodies();
+            if bodies.iter().any(|(_, body)| !body.measures.is_empty()) {
+                return fail(graph, node, 14, "a nested graph has sizes of its own");
+            }
+            bodies.into_iter().try_for_each(|(_, body)| check_structure(body))?;
         }
     }
     let mut names = BTreeSet::new();
@@ -147,21 +155,25 @@ fn check_dead(graph: &Graph) -> Result<(), VerifyError> {
 }
 
 /// Invariant 10.
-fn check_symbols(graph: &Graph, node: NodeId) -> Result<(), VerifyError> {
+fn check_symbols(graph: &Graph, node: NodeId, bound: &BTreeSet<String>) -> Result<(), VerifyError> {
     let mut used = BTreeSet::new();
-    graph.node(node).types().iter().flat_map(|ty| &ty.shape).for_each(|dim| dim.symbols(&mut used));
-    if let Op::Source(Source::Size(size)) = &graph.node(node).op {
-        size.symbols(&mut used);
-    }
-    if used.is_empty() {
-        return Ok(());
-    }
-    let inputs = graph.input_types();
-    let bound: BTreeSet<&str> = inputs.iter().flat_map(|ty| &ty.shape).filter_map(|dim| dim.as_symbol()).collect();
-    match used.iter().find(|name| !bound.contains(name.as_str())) {
+    graph.symbols_of(node, &mut used);
+    match used.iter().find(|name| !bound.contains(*name)) {
         Some(name) => fail(graph, node, 10, format!("no input has an axis of length {name}")),
         None => Ok(()),
     }
+}
+
+/// Invariant 14, but for nested graphs.
+fn check_measures(graph: &Graph) -> Result<(), VerifyError> {
+    let broken = |measure: &Measure, message: String| {
+        let line = format!("dim {} = {}", measure.symbol, text::value(graph, measure.value));
+        Err(VerifyError { invariant: 14, message, line })
+    };
+    if let Some(late) = graph.measures.iter().find(|one| graph.node(one.value.node).region == Region::Relevance) {
+        return broken(late, "a size is known before relevance is".into());
+    }
+    graph.check_measures().or_else(|(measure, message)| broken(&measure, message))
 }
 
 /// Invariant 11.
@@ -193,9 +205,8 @@ fn check_repeats(graph: &Graph) -> Result<(), VerifyError> {
         }
         let mut symbols = BTreeSet::new();
         count.symbols(&mut symbols);
-        let inputs = graph.input_types();
-        let bound: BTreeSet<&str> = inputs.iter().flat_map(|ty| &ty.shape).filter_map(Dim::as_symbol).collect();
-        if let Some(symbol) = symbols.iter().find(|symbol| !bound.contains(symbol.as_str())) {
+        let bound = graph.input_symbols();
+        if let Some(symbol) = symbols.iter().find(|symbol| !bound.contains(*symbol)) {
             return Err(broken(format!("no input has an axis of length {symbol}")));
         }
         for name in names {
@@ -404,6 +415,54 @@ mod tests {
     }
 
     #[test]
+    fn sizes_follow_from_what_is_known_before() {
+        let graph = |lines: &str| {
+            format!(
+                "{lines}input %x : f32[N]\ninput %k : i64[]\ninput %f : f32[]\nforward\n  %a = iota {{axis=0}} : i64[K]\n  \
+                 %b = reduce_sum %a {{axes=[0]}} : i64[]\n  %c = iota {{axis=0}} : i64[M]\n\
+                 result \"b\" = %b\nresult \"c\" = %c\n"
+            )
+        };
+        let good = text::parse(&format!("lrpc 1\n{}", graph("dim K = %k\ndim M = %b\n"))).unwrap();
+        verify(&good).unwrap();
+        assert_eq!(text::parse(&text::print(&good)).unwrap(), good);
+        check_broken(10, &graph("dim K = %k\n"));
+        for lines in [
+            "dim K = %b\ndim M = %k\n",
+            "dim M = %b\ndim K = %k\n",
+            "dim K = %k\ndim M = %b\ndim M = %k\n",
+            "dim K = %k\ndim M = %b\ndim N = %k\n",
+            "dim K = %k\ndim M = %f\n",
+            "dim K = %a\ndim M = %k\n",
+        ] {
+            check_broken(14, &graph(lines));
+        }
+        let late = "input %x : f32[N]\ninput %k : i64[]\nrelevance\n  %p = promise %k : i64[]\n  \
+                    %a = iota {axis=0} : i64[K]\nresult \"a\" = %a\n";
+        check_broken(14, &format!("dim K = %p\n{late}"));
+        let nested = "input %n : i64[]\nforward\n  %t = const 1 : i64[]\n  %y = loop %t, %n {carried=1} : i64[]\n    body\n      \
+                      dim K = %v\n      input %i : i64[]\n      input %v : i64[]\n      forward\n        \
+                      %go = const 1 : bool[]\n      result \"go\" = %go\n      result \"w\" = %v\n    end\nresult \"y\" = %y\n";
+        check_broken(14, nested);
+    }
+
+    #[test]
+    fn unused_sizes_go() {
+        let mut graph = text::parse(
+            "lrpc 1\ndim K = %k\ndim M = %b\ndim L = %b\ninput %k : i64[]\nforward\n  %a = iota {axis=0} : i64[K]\n  \
+             %b = reduce_sum %a {axes=[0]} : i64[]\n  %c = iota {axis=0} : i64[M]\nresult \"c\" = %c\n",
+        )
+        .unwrap();
+        graph.remove_dead();
+        let left: Vec<&str> = graph.measures.iter().map(|measure| measure.symbol.as_str()).collect();
+        assert_eq!(left, ["K", "M"]);
+        graph.results[0].value = graph.find("k").unwrap();
+        graph.remove_dead();
+        assert!(graph.measures.is_empty());
+        assert_eq!(graph.len(), 1);
+    }
+
+    #[test]
     fn ledgers_hold_floats() {
         check_broken(11, "input %x : i64[2]\nledger \"a\" Rule in=%x\nresult \"x\" = %x\n");
     }
@@ -447,7 +506,7 @@ mod tests {
     fn nested_graphs_are_verified() {
         check_broken(
             1,
-            "input %n : i64[]\ninput %x : f32[2]\nforward\n  %y = loop %n, %x {carried=1} : f32[2]\n    body\n      input %i : i64[]\n      input %v : f32[2]\n      forward\n        %go = const 1 : bool[]\n        %w = relu %v : f32[3]\n      result \"go\" = %go\n      result \"w\" = %v\n    end\nresult \"y\" = %y\n",
+            "input %x : f32[2]\nforward\n  %y = loop %x {trips=3, carried=1} : f32[2]\n    body\n      input %i : i64[]\n      input %v : f32[2]\n      forward\n        %w = relu %v : f32[3]\n      result \"w\" = %v\n    end\nresult \"y\" = %y\n",
         );
     }
 }

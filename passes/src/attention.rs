@@ -161,6 +161,7 @@ fn movement(graph: &Graph, user: NodeId) -> Use {
         Op::Movement(Movement::Concat { .. }) => Use::Ends,
         Op::Movement(_) => Use::Passes,
         Op::Elementwise(Elementwise::Cast(dtype)) if dtype.is_float() => Use::Passes,
+        Op::Elementwise(Elementwise::Quantize | Elementwise::Dequantize) => Use::Passes,
         Op::Elementwise(Elementwise::Unary(unary)) if unary.function == Function::Scale => Use::Passes,
         _ => Use::Ends,
     }

@@ -1,6 +1,6 @@
 //! Which part of each operand one row of a result needs: the table by which slices pass operations on their way up.
 
-use lrpc_ir::ops::{Linear, Literal, Movement, Normalize, Op, Pool, Reduce, Scan, Select, Source};
+use lrpc_ir::ops::{Linear, Literal, Movement, Normalize, Op, Pool, Reduce, Select, Source};
 use lrpc_ir::types::product;
 use lrpc_ir::{Dim, DimError, TensorType};
 
@@ -109,7 +109,7 @@ pub fn row_of(
         Op::Normalize(Normalize::GroupNorm { .. }) if row.axis == 0 => first_at(0),
         // Windows slide over the axes from the third on.
         Op::Pool(Pool::Window(..) | Pool::WindowArgMax(_) | Pool::Resize(_)) if row.axis < 2 => first_at(row.axis),
-        Op::Scan(Scan::CumulativeSum { axis, .. }) => passes_beside(*axis),
+        Op::Scan(scan) => passes_beside(scan.axis()),
         Op::Source(Source::Constant(literal)) if literal.len() == 1 => {
             let ty = literal.ty.with_shape(row.cut(&literal.ty.shape)?);
             Some((Op::Source(Source::Constant(Literal { ty, values: literal.values.clone() })), Vec::new()))

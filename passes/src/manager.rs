@@ -76,6 +76,7 @@ impl Context {
         graph.users(value).len() == 1
             && !self.pinned.contains(&value)
             && !graph.results.iter().any(|result| result.value == value)
+            && !graph.measures.iter().any(|measure| measure.value == value)
     }
 }
 

@@ -96,6 +96,16 @@ pub enum ModelErrorReason {
         #[source]
         reason: TensorError,
     },
+    /// A function of the model cannot be put in the place of its call.
+    #[error("node {call:?} calls the function {name:?}, which is refused: {why}")]
+    Function {
+        /// The calling node.
+        call: String,
+        /// The function.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Two weights have one name.
     #[error("two tensors have the name {name:?}")]
     DuplicateTensor {

@@ -12,7 +12,7 @@ use super::proto::tensor_proto::DataLocation;
 use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 use super::tensor::TensorRef;
 use super::wire::{self, Limits};
-use super::{hash, map};
+use super::{functions, hash, map};
 
 /// The oldest version of the file format that is read: the first that names its operator sets.
 pub const OLDEST_IR: i64 = 3;
@@ -38,7 +38,9 @@ pub struct ModelFile {
     bytes: Bytes,
     /// Without its graph.
     model: ModelProto,
+    /// Without calls of the model's functions.
     graph: GraphProto,
+    versions: functions::Versions,
     external: ExternalData,
     weights: BTreeMap<String, Site>,
 }
@@ -77,8 +79,9 @@ impl ModelFile {
         for function in &model.functions {
             visit_nodes(&function.node, &mut check)?;
         }
+        let (graph, versions) = functions::inline(&model, graph)?;
         let weights = index_weights(&graph)?;
-        Ok(Self { path: path.to_path_buf(), bytes, model, graph, external, weights })
+        Ok(Self { path: path.to_path_buf(), bytes, model, graph, versions, external, weights })
     }
 
     /// The path by which the file was opened.
@@ -96,7 +99,7 @@ impl ModelFile {
         &self.model
     }
 
-    /// The main graph.
+    /// The main graph, with the bodies of the model's functions in the place of their calls.
     pub fn graph(&self) -> &GraphProto {
         &self.graph
     }
@@ -106,6 +109,11 @@ impl ModelFile {
         let domain = canonical_domain(domain);
         let import = self.model.opset_import.iter().find(|import| canonical_domain(import.domain()) == domain);
         import.map(|import| import.version())
+    }
+
+    /// The version of a node's operator: that of the function that it comes from, or that which the model imports.
+    pub fn opset_of(&self, node: &NodeProto) -> Option<i64> {
+        self.versions.get(node.name()).copied().or_else(|| self.opset(node.domain()))
     }
 
     /// The names of all weights in order: the initializers and the outputs of `Constant` nodes of the main graph.

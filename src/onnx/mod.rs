@@ -5,6 +5,7 @@
 //!
 //! * `map` the memory map · `wire` the scan that runs before anything is allocated, over the table in `schema`
 //! * `proto` the generated messages · `file` opening, versions, the index of weights
+//! * `functions` the model's functions in the place of their calls
 //! * `tensor` one tensor's type, shape and bytes · `external` data in other files, confined to the model's folder
 //! * `hash` what identifies a model: its structure, its weights
 //! * [`lower`] from the decoded graph to the forward region of an [`lrpc_ir::Graph`]: see [`import`]
@@ -15,6 +16,7 @@
 mod error;
 mod external;
 mod file;
+mod functions;
 mod hash;
 pub mod lower;
 mod map;

@@ -1,6 +1,6 @@
 //! Element-wise operations: functions of one tensor, their derivatives, arithmetic of two, comparison, selection, cast.
 
-use super::{Class, arity, expect_numbers, expect_shape};
+use super::{Class, arity, expect_floats, expect_numbers, expect_shape};
 use crate::attribute::{AttributeReader, Attributes};
 use crate::types::{DType, Float, TensorType};
 
@@ -22,6 +22,22 @@ pub enum Elementwise {
     Where,
     /// The same numbers in another element type.
     Cast(DType),
+    /// The nearest numbers that the named narrower floating-point type holds, in the element type of the operand. Binding
+    /// writes it where a program rounds to a type that is stored widened.
+    Narrow(DType),
+    /// The same bits as another element type of the same width.
+    BitCast {
+        /// The element type of the operand.
+        from: DType,
+        /// The element type of the result.
+        to: DType,
+    },
+    /// The integers that stand for numbers: `round(x / scale) + zero`, ties to even, saturated. Operands are `x`, the
+    /// scale of its type, and the integer that stands for 0, whose type the result has.
+    Quantize,
+    /// The numbers that integers stand for: `(q − zero)·scale`. Operands are `q`, the scale, whose type the result has,
+    /// and the integer that stands for 0.
+    Dequantize,
 }
 
 /// A function of one number with up to two parameters.
@@ -96,6 +112,26 @@ pub enum Function {
     Sin,
     /// Cosine.
     Cos,
+    /// Tangent.
+    Tan,
+    /// Inverse sine.
+    Asin,
+    /// Inverse cosine.
+    Acos,
+    /// Inverse tangent.
+    Atan,
+    /// Hyperbolic sine.
+    Sinh,
+    /// Hyperbolic cosine.
+    Cosh,
+    /// Inverse hyperbolic sine.
+    Asinh,
+    /// Inverse hyperbolic cosine.
+    Acosh,
+    /// Inverse hyperbolic tangent.
+    Atanh,
+    /// `x + q` where `x < −p`, `x − q` where `x > p`, else 0.
+    Shrink,
     /// `min(max(x, p), q)`.
     Clip,
     /// `p·x`.
@@ -110,17 +146,19 @@ pub enum Function {
     Stabilise,
     /// `p·sg(z)`: what [`Function::Stabilise`] adds.
     Stabiliser,
-    /// Truth value negated.
+    /// Truth value negated; of an integer every bit.
     Not,
     /// Whether `x` is not a number; the result is `bool`.
     IsNan,
+    /// `x`, held constant: neither relevance nor a gradient passes.
+    StopGradient,
 }
 
 /// A function's name in the text format and its parameters with their defaults.
 type FunctionDef = (Function, &'static str, &'static [(&'static str, Option<f64>)]);
 
 /// Every function; the one place that names them.
-const FUNCTIONS: [FunctionDef; 39] = [
+const FUNCTIONS: [FunctionDef; 50] = [
     (Function::Relu, "relu", &[]),
     (Function::LeakyRelu, "leaky_relu", &[("alpha", None)]),
     (Function::Elu, "elu", &[("alpha", Some(1.0))]),
@@ -151,6 +189,16 @@ const FUNCTIONS: [FunctionDef; 39] = [
     (Function::Round, "round", &[]),
     (Function::Sin, "sin", &[]),
     (Function::Cos, "cos", &[]),
+    (Function::Tan, "tan", &[]),
+    (Function::Asin, "asin", &[]),
+    (Function::Acos, "acos", &[]),
+    (Function::Atan, "atan", &[]),
+    (Function::Sinh, "sinh", &[]),
+    (Function::Cosh, "cosh", &[]),
+    (Function::Asinh, "asinh", &[]),
+    (Function::Acosh, "acosh", &[]),
+    (Function::Atanh, "atanh", &[]),
+    (Function::Shrink, "shrink", &[("limit", None), ("by", None)]),
     (Function::Clip, "clip", &[("low", Some(f64::NEG_INFINITY)), ("high", Some(f64::INFINITY))]),
     (Function::Scale, "scale", &[("by", None)]),
     (Function::Shift, "shift", &[("by", None)]),
@@ -160,6 +208,7 @@ const FUNCTIONS: [FunctionDef; 39] = [
     (Function::Stabiliser, "stabiliser", &[("eps", None)]),
     (Function::Not, "not", &[]),
     (Function::IsNan, "is_nan", &[]),
+    (Function::StopGradient, "stop_gradient", &[]),
 ];
 
 impl Function {
@@ -204,6 +253,9 @@ impl Function {
             | Function::Log
             | Function::Reciprocal
             | Function::Cos
+            | Function::Acos
+            | Function::Cosh
+            | Function::Acosh
             | Function::Stabilise
             | Function::Stabiliser
             | Function::Not
@@ -213,6 +265,7 @@ impl Function {
             Function::Clip => parameters[0].0 <= 0.0 && parameters[1].0 >= 0.0,
             Function::Pow => parameters[0].0 >= 1.0,
             Function::Shift => parameters[0].0 == 0.0,
+            Function::Shrink => parameters[0].0 >= 0.0,
             _ => true,
         }
     }
@@ -282,15 +335,19 @@ pub enum Binary {
     Prelu,
     /// `f'(a)` of [`Binary::Prelu`] with respect to `a`, which is also `f(a)/a`: 1 where `a ≥ 0`, else `b`.
     PreluSlope,
-    /// Both.
+    /// Both; of integers bit by bit.
     And,
-    /// Either.
+    /// Either; of integers bit by bit.
     Or,
-    /// One alone.
+    /// One alone; of integers bit by bit.
     Xor,
+    /// The bits of `a` moved by `b` places towards the highest; 0 where `b` is the width or more.
+    ShiftLeft,
+    /// The bits of `a` moved by `b` places towards the lowest; 0 where `b` is the width or more.
+    ShiftRight,
 }
 
-const BINARIES: [(Binary, &str); 16] = [
+const BINARIES: [(Binary, &str); 18] = [
     (Binary::Add, "add"),
     (Binary::Sub, "sub"),
     (Binary::Mul, "mul"),
@@ -307,6 +364,8 @@ const BINARIES: [(Binary, &str); 16] = [
     (Binary::And, "and"),
     (Binary::Or, "or"),
     (Binary::Xor, "xor"),
+    (Binary::ShiftLeft, "shift_left"),
+    (Binary::ShiftRight, "shift_right"),
 ];
 
 /// Comparisons of two numbers.
@@ -336,7 +395,7 @@ impl Elementwise {
     pub(super) fn mnemonics() -> impl Iterator<Item = &'static str> {
         let binaries = BINARIES.iter().map(|(_, name)| *name);
         let compares = COMPARES.iter().map(|(_, name)| *name);
-        let others = ["derivative", "secant", "where", "cast"];
+        let others = ["derivative", "secant", "where", "cast", "narrow", "bit_cast", "quantize", "dequantize"];
         Function::all().map(Function::name).chain(binaries).chain(compares).chain(others)
     }
 
@@ -354,6 +413,10 @@ impl Elementwise {
             }
             Elementwise::Where => "where",
             Elementwise::Cast(_) => "cast",
+            Elementwise::Narrow(_) => "narrow",
+            Elementwise::BitCast { .. } => "bit_cast",
+            Elementwise::Quantize => "quantize",
+            Elementwise::Dequantize => "dequantize",
         }
     }
 
@@ -364,7 +427,14 @@ impl Elementwise {
                 attributes.word("of", unary.function.name());
                 unary.write(attributes);
             }
-            Elementwise::Binary(_) | Elementwise::Compare(_) | Elementwise::Where | Elementwise::Cast(_) => {}
+            Elementwise::Narrow(dtype) => attributes.word("to", dtype.name()),
+            Elementwise::BitCast { from, .. } => attributes.word("from", from.name()),
+            Elementwise::Binary(_)
+            | Elementwise::Compare(_)
+            | Elementwise::Where
+            | Elementwise::Cast(_)
+            | Elementwise::Quantize
+            | Elementwise::Dequantize => {}
         }
     }
 
@@ -391,6 +461,10 @@ impl Elementwise {
             "secant" => Some(Elementwise::Secant(of(reader)?)),
             "where" => Some(Elementwise::Where),
             "cast" => Some(Elementwise::Cast(result.dtype)),
+            "narrow" => Some(Elementwise::Narrow(named_type(&reader.word("to")?)?)),
+            "bit_cast" => Some(Elementwise::BitCast { from: named_type(&reader.word("from")?)?, to: result.dtype }),
+            "quantize" => Some(Elementwise::Quantize),
+            "dequantize" => Some(Elementwise::Dequantize),
             _ => None,
         })
     }
@@ -399,7 +473,7 @@ impl Elementwise {
         match self {
             Elementwise::Unary(Unary { function: Function::Not, .. }) => {
                 let [x] = arity(operands)?;
-                if x.dtype == DType::Bool { Ok(x.clone()) } else { Err(format!("takes bool, not {}", x.dtype)) }
+                if x.dtype.is_float() { Err(format!("takes bool or integers, not {}", x.dtype)) } else { Ok(x.clone()) }
             }
             Elementwise::Unary(Unary { function: Function::IsNan, .. }) => {
                 let [x] = arity(operands)?;
@@ -413,8 +487,13 @@ impl Elementwise {
                 let [a, b] = arity(operands)?;
                 same_type(a, b)?;
                 match (binary, a.dtype) {
-                    (Binary::And | Binary::Or | Binary::Xor, DType::Bool) => {}
-                    (Binary::And | Binary::Or | Binary::Xor, other) => return Err(format!("takes bool, not {other}")),
+                    (Binary::And | Binary::Or | Binary::Xor, dtype) if dtype.is_float() => {
+                        return Err(format!("takes bool or integers, not {dtype}"));
+                    }
+                    (Binary::ShiftLeft | Binary::ShiftRight, dtype) if !dtype.is_integer() => {
+                        return Err(format!("takes integers, not {dtype}"));
+                    }
+                    (Binary::And | Binary::Or | Binary::Xor, _) => {}
                     _ => expect_numbers(a)?,
                 }
                 Ok(a.clone())
@@ -435,6 +514,32 @@ impl Elementwise {
                 let [x] = arity(operands)?;
                 Ok(x.with_dtype(*dtype))
             }
+            Elementwise::Narrow(dtype) => {
+                let [x] = arity(operands)?;
+                expect_floats(x)?;
+                if dtype.is_float() { Ok(x.clone()) } else { Err(format!("rounds to {dtype}")) }
+            }
+            Elementwise::BitCast { from, to } => {
+                let [x] = arity(operands)?;
+                if x.dtype != *from || from.size() != to.size() {
+                    return Err(format!("takes the bits of {} as {to}", x.dtype));
+                }
+                Ok(x.with_dtype(*to))
+            }
+            Elementwise::Quantize => {
+                let [x, scale, zero] = arity(operands)?;
+                expect_floats(x)?;
+                same_type(x, scale)?;
+                expect_integers(zero)?;
+                expect_shape("the zero point", &zero.shape, &x.shape).map(|()| zero.clone())
+            }
+            Elementwise::Dequantize => {
+                let [q, scale, zero] = arity(operands)?;
+                expect_integers(q)?;
+                same_type(q, zero)?;
+                expect_floats(scale)?;
+                expect_shape("the scale", &scale.shape, &q.shape).map(|()| scale.clone())
+            }
         }
     }
 
@@ -442,11 +547,13 @@ impl Elementwise {
         let both = active.iter().filter(|&&operand| operand).count() > 1;
         match self {
             Elementwise::Unary(unary) if unary.function.is_step() => Class::Opaque("a step function has no slope"),
+            Elementwise::Unary(Unary { function: Function::StopGradient, .. }) => Class::Opaque("it is held constant"),
             Elementwise::Unary(_) => Class::Elementwise,
             Elementwise::Derivative(_) | Elementwise::Secant(_) => Class::Opaque("belongs to the relevance region"),
             Elementwise::Binary(Binary::Add | Binary::Sub) => Class::Additive,
             Elementwise::Binary(Binary::Min | Binary::Max) => Class::Select,
             Elementwise::Binary(Binary::And | Binary::Or | Binary::Xor) => Class::Opaque("truth values carry nothing"),
+            Elementwise::Binary(Binary::ShiftLeft | Binary::ShiftRight) => Class::Opaque("bits carry nothing"),
             Elementwise::Binary(Binary::Mul | Binary::Div) if both => Class::Bilinear,
             Elementwise::Binary(Binary::Prelu) if active.get(1) == Some(&true) => Class::Named("active_slope"),
             Elementwise::Binary(Binary::Pow) if active.get(1) == Some(&true) => Class::Named("active_exponent"),
@@ -455,9 +562,19 @@ impl Elementwise {
             Elementwise::Binary(_) => Class::Elementwise,
             Elementwise::Compare(_) => Class::Opaque("a comparison is a step"),
             Elementwise::Where => Class::Select,
-            Elementwise::Cast(_) => Class::Movement,
+            Elementwise::BitCast { .. } => Class::Opaque("bits carry nothing"),
+            Elementwise::Cast(_) | Elementwise::Narrow(_) => Class::Movement,
+            Elementwise::Quantize | Elementwise::Dequantize => Class::Elementwise,
         }
     }
+}
+
+fn expect_integers(x: &TensorType) -> Result<(), String> {
+    if x.dtype.is_integer() { Ok(()) } else { Err(format!("takes integers, not {}", x.dtype)) }
+}
+
+fn named_type(name: &str) -> Result<DType, String> {
+    DType::from_name(name).ok_or_else(|| format!("unknown element type `{name}`"))
 }
 
 fn same_type(a: &TensorType, b: &TensorType) -> Result<(), String> {

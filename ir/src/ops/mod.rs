@@ -92,7 +92,7 @@ pub enum Class {
 
 impl Class {
     /// Every word that [`Class::name`] can give.
-    pub const NAMES: [&'static str; 18] = [
+    pub const NAMES: [&'static str; 19] = [
         "linear",
         "bilinear",
         "additive",
@@ -105,6 +105,7 @@ impl Class {
         "log_softmax",
         "batch_norm",
         "reduce_product",
+        "cumulative_product",
         "active_bias",
         "active_slope",
         "active_exponent",
@@ -183,10 +184,10 @@ impl Op {
         let others = ["input", "weight", "const", "iota", "size", "noise", "promise", "dot", "conv", "conv_transpose"];
         let others = others.into_iter().chain(["reshape", "transpose", "slice", "pad", "concat", "broadcast"]);
         let others = others.chain(["gather", "scatter_add", "argmax", "argmin", "top_k", "one_hot"]);
-        let others =
-            others.chain(["pool", "pool_transpose", "pool_argmax", "resize", "resize_transpose", "cumulative_sum"]);
+        let others = others.chain(["pool", "pool_transpose", "pool_argmax", "resize", "resize_transpose"]);
+        let others = others.chain(["cumulative_sum", "cumulative_product"]);
         let others = others.chain(["softmax", "log_softmax", "layer_norm", "rms_norm", "group_norm", "batch_norm"]);
-        others.chain(["loop", "cond"]).chain(Elementwise::mnemonics()).chain(Reduce::mnemonics())
+        others.chain(["loop", "while", "cond"]).chain(Elementwise::mnemonics()).chain(Reduce::mnemonics())
     }
 
     /// Every word that [`Op::family`] can give.
@@ -282,12 +283,13 @@ impl Op {
             Op::Select(op) => op.class(),
             Op::Pool(op) => op.class(),
             Op::Normalize(op) => op.class(),
-            Op::Scan(_) => Class::Additive,
+            Op::Scan(op) => op.class(),
             Op::Control(op) => op.class(),
         }
     }
 
-    /// The operation with every dimension in its attributes mapped, as binding and substitution need it.
+    /// The operation with every dimension in its attributes mapped, as binding and substitution need it; nested graphs
+    /// stay as they are.
     ///
     /// # Errors
     /// What `map` returns.
@@ -298,10 +300,23 @@ impl Op {
             Op::Select(op) => Op::Select(op.map_dims(map)?),
             Op::Pool(op) => Op::Pool(op.map_dims(map)?),
             Op::Source(op) => Op::Source(op.map_dims(map)?),
-            Op::Promise | Op::Elementwise(_) | Op::Reduce(_) | Op::Normalize(_) | Op::Scan(_) | Op::Control(_) => {
-                self.clone()
-            }
+            Op::Normalize(op) => Op::Normalize(op.map_dims(map)?),
+            Op::Control(op) => Op::Control(op.map_dims(map)?),
+            Op::Promise | Op::Elementwise(_) | Op::Reduce(_) | Op::Scan(_) => self.clone(),
         })
+    }
+
+    /// Adds the names of all symbols in the operation's attributes and nested graphs to `into`.
+    pub fn symbols(&self, into: &mut BTreeSet<String>) {
+        if let Op::Control(control) = self {
+            control.bodies().into_iter().for_each(|(_, body)| into.extend(body.symbols()));
+        }
+        let mut visit = |dim: &Dim| {
+            dim.symbols(into);
+            Ok(dim.clone())
+        };
+        // The visit changes nothing and cannot fail.
+        let _ = self.map_dims(&mut visit);
     }
 }
 

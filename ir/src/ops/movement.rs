@@ -8,7 +8,8 @@ use crate::types::{Float, TensorType};
 /// An operation that only moves elements.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Movement {
-    /// The same elements in row-major order under another shape.
+    /// The same elements in row-major order under another shape. That the numbers of elements are equal is checked once
+    /// all sizes are known, where symbols leave it open.
     Reshape {
         /// The result's shape.
         shape: Vec<Dim>,
@@ -136,7 +137,7 @@ impl Movement {
                 let result = x.with_shape(shape.clone());
                 let (from, to) = (x.elements(), result.elements());
                 match (from.map_err(|error| error.to_string())?, to.map_err(|error| error.to_string())?) {
-                    (from, to) if from == to => Ok(result),
+                    (from, to) if from.may_equal(&to) => Ok(result),
                     (from, to) => Err(format!("{from} elements do not fill {to}")),
                 }
             }

@@ -2,7 +2,7 @@
 
 use super::{Class, arity, expect_axis, expect_floats, expect_shape};
 use crate::attribute::{AttributeReader, Attributes};
-use crate::dim::Dim;
+use crate::dim::{Dim, DimError};
 use crate::types::{Float, TensorType};
 
 /// A softmax or a normalisation by a statistic of its own input.
@@ -135,6 +135,13 @@ impl Normalize {
             return Err(format!("{channels} channels do not split into {groups} groups"));
         }
         Ok((*x).clone())
+    }
+
+    pub(super) fn map_dims(&self, map: &mut dyn FnMut(&Dim) -> Result<Dim, DimError>) -> Result<Normalize, DimError> {
+        Ok(match self {
+            Normalize::GroupNorm { groups, eps } => Normalize::GroupNorm { groups: map(groups)?, eps: *eps },
+            _ => self.clone(),
+        })
     }
 
     pub(super) fn class(&self) -> Class {

@@ -25,6 +25,8 @@ pub enum Select {
         batch: usize,
         /// The result's length along the axis.
         size: Dim,
+        /// Whether no place is named twice, so that every element of the result is one of operand 0 or 0.
+        unique_indices: bool,
     },
     /// The index (`i64`) of the largest element along `axis`, which vanishes; the first wins.
     ArgMax {
@@ -69,9 +71,14 @@ impl Select {
 
     pub(super) fn write_attributes(&self, attributes: &mut Attributes) {
         match self {
-            Select::Gather { axis, batch } | Select::ScatterAdd { axis, batch, .. } => {
+            Select::Gather { axis, batch } => {
                 attributes.integer("axis", *axis as i64);
                 attributes.integer_unless("batch", *batch as i64, 0);
+            }
+            Select::ScatterAdd { axis, batch, unique_indices, .. } => {
+                attributes.integer("axis", *axis as i64);
+                attributes.integer_unless("batch", *batch as i64, 0);
+                attributes.flag("unique_indices", *unique_indices);
             }
             Select::ArgMax { axis } | Select::ArgMin { axis } => attributes.integer("axis", *axis as i64),
             Select::TopK { axis, largest, .. } => {
@@ -91,7 +98,8 @@ impl Select {
             "gather" => Select::Gather { axis: reader.axis("axis")?, batch: batch(reader)? },
             "scatter_add" => {
                 let axis = reader.axis("axis")?;
-                Select::ScatterAdd { axis, batch: batch(reader)?, size: length(result, axis)? }
+                let (batch, unique_indices) = (batch(reader)?, reader.flag("unique_indices")?);
+                Select::ScatterAdd { axis, batch, size: length(result, axis)?, unique_indices }
             }
             "top_k" => {
                 let axis = reader.axis("axis")?;
@@ -117,7 +125,7 @@ impl Select {
                 shape.splice(*axis..*axis + 1, chosen.iter().cloned());
                 Ok(x.with_shape(shape))
             }
-            Select::ScatterAdd { axis, batch, size } => {
+            Select::ScatterAdd { axis, batch, size, .. } => {
                 let [x, index] = arity(operands)?;
                 expect_numbers(x)?;
                 let chosen = expect_index(x, index, *batch, *axis)?;
@@ -161,7 +169,8 @@ impl Select {
 
     pub(super) fn class(&self) -> Class {
         match self {
-            Select::Gather { .. } | Select::ScatterAdd { .. } => Class::Movement,
+            Select::Gather { .. } | Select::ScatterAdd { unique_indices: true, .. } => Class::Movement,
+            Select::ScatterAdd { .. } => Class::Additive,
             Select::ArgMax { .. } | Select::ArgMin { .. } | Select::TopK { .. } | Select::OneHot { .. } => {
                 Class::Opaque("an index carries nothing")
             }
@@ -170,8 +179,9 @@ impl Select {
 
     pub(super) fn map_dims(&self, map: &mut dyn FnMut(&Dim) -> Result<Dim, DimError>) -> Result<Select, DimError> {
         Ok(match self {
-            Select::ScatterAdd { axis, batch, size } => {
-                Select::ScatterAdd { axis: *axis, batch: *batch, size: map(size)? }
+            Select::ScatterAdd { axis, batch, size, unique_indices } => {
+                let (axis, batch, unique_indices) = (*axis, *batch, *unique_indices);
+                Select::ScatterAdd { axis, batch, size: map(size)?, unique_indices }
             }
             Select::TopK { axis, count, largest } => {
                 Select::TopK { axis: *axis, count: map(count)?, largest: *largest }

@@ -3,11 +3,11 @@
 use thiserror::Error;
 
 use super::lexer::Cursor;
-use crate::attribute::{Attribute, AttributeReader, Attributes};
+use crate::attribute::{Attribute, Attributes};
 use crate::dim::Dim;
 use crate::graph::{
-    Absorbed, Chosen, CompositeUse, EntryUse, Graph, GraphResult, LedgerLine, ModelReference, NamedNode, Origin,
-    Region, Repeat, RuleChoice, Value,
+    Absorbed, Chosen, CompositeUse, EntryUse, Graph, GraphResult, LedgerLine, Measure, ModelReference, NamedNode,
+    Origin, Region, Repeat, RuleChoice, Value,
 };
 use crate::ops::source::LiteralValues;
 use crate::ops::{Control, Literal, Op, Source, WeightPlace};
@@ -57,6 +57,7 @@ struct Parser<'a> {
 struct Parts {
     nodes: Vec<NamedNode>,
     node_lines: Vec<usize>,
+    measures: Vec<(usize, String, String)>,
     results: Vec<(usize, String, String)>,
     ledger: Vec<(usize, NamedLedgerLine)>,
 }
@@ -147,6 +148,10 @@ impl<'a> Parser<'a> {
             "condition" => {
                 graph.conditions.push(self.whole_line(|cursor| skip(cursor).and_then(|()| cursor.string()))?)
             }
+            "dim" => {
+                let (symbol, value) = self.whole_line(|cursor| skip(cursor).and_then(|()| measure(cursor)))?;
+                parts.measures.push((line, symbol, value));
+            }
             "weight" | "input" => {
                 let node = self.whole_line(|cursor| {
                     skip(cursor)?;
@@ -185,12 +190,9 @@ impl<'a> Parser<'a> {
         }
         let op = match mnemonic.as_str() {
             "const" => literal_of(literal, types.first()).map_err(wrong)?,
-            "loop" | "cond" => {
+            word if Control::is_control(word) => {
                 let bodies = self.bodies(depth)?;
-                let mut reader = AttributeReader::new(attributes);
-                let carried = if mnemonic == "loop" { reader.axis("carried").map_err(wrong)? } else { 0 };
-                reader.finish().map_err(wrong)?;
-                Op::Control(Control::read(&mnemonic, carried, bodies).map_err(wrong)?)
+                Op::Control(Control::read(word, attributes, bodies).map_err(wrong)?)
             }
             _ => Op::read(&mnemonic, attributes, &types).map_err(wrong)?,
         };
@@ -218,6 +220,10 @@ impl<'a> Parser<'a> {
         let find = |graph: &Graph, line: usize, name: &str| {
             graph.find(name).ok_or_else(|| at(line, format!("%{name} is not defined")))
         };
+        for (line, symbol, value) in parts.measures {
+            let value = find(&graph, line, &value)?;
+            graph.measures.push(Measure { symbol, value });
+        }
         for (line, name, value) in parts.results {
             let value = find(&graph, line, &value)?;
             graph.results.push(GraphResult { name, value });
@@ -326,6 +332,13 @@ fn repeat(cursor: &mut Cursor) -> Result<Repeat, String> {
         results.push(cursor.string()?);
     }
     Ok(Repeat { step, count, results })
+}
+
+fn measure(cursor: &mut Cursor) -> Result<(String, String), String> {
+    let dim = cursor.dim()?;
+    let symbol = dim.as_symbol().ok_or_else(|| format!("{dim} is no symbol"))?;
+    cursor.expect("=")?;
+    Ok((symbol.to_string(), cursor.value()?))
 }
 
 fn weight(cursor: &mut Cursor) -> Result<NamedNode, String> {

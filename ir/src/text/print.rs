@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{is_bare, quoted};
+use super::{is_bare, quoted, symbol};
 use crate::graph::{Chosen, Graph, LedgerLine, NodeId, Region, RuleChoice, Value};
 use crate::ops::source::LiteralValues;
 use crate::ops::{Control, Literal, Op, Source, WeightPlace};
@@ -36,6 +36,9 @@ pub fn annotated(graph: &Graph, comment: &dyn Fn(NodeId) -> Option<String>) -> S
     }
     for condition in &graph.conditions {
         out.push_str(&format!("condition {}\n", quoted(condition)));
+    }
+    for measure in &graph.measures {
+        out.push_str(&format!("dim {} = {}\n", symbol(&measure.symbol), value(graph, measure.value)));
     }
     Printer { graph, comment, indent: 0, out }.body()
 }

@@ -73,13 +73,58 @@ pub(super) fn evaluate(op: &Elementwise, inputs: &[View<'_>], output: &mut ViewM
             let [x] = operands(inputs)?;
             cast(x, output)
         }
+        Elementwise::Narrow(dtype) => {
+            let [x] = operands(inputs)?;
+            for_real!(x.dtype, "narrow", T => narrow::<T>(*dtype, x.values()?, output.values()?))
+        }
+        Elementwise::BitCast { from, to } => {
+            let [x] = operands(inputs)?;
+            bit_cast(x, *from, *to, output)
+        }
+        Elementwise::Quantize => {
+            let [x, scale, zero] = operands(inputs)?;
+            quantize(x, scale, zero, output)
+        }
+        Elementwise::Dequantize => {
+            let [q, scale, zero] = operands(inputs)?;
+            dequantize(q, scale, zero, output)
+        }
     }
+}
+
+/// `round(x / scale) + zero`, ties to even, saturated; the quotient is rounded to the type of `x`, the sum to none.
+fn quantize(x: &View<'_>, scale: &View<'_>, zero: &View<'_>, output: &mut ViewMut<'_>) -> Result<(), RunErrorKind> {
+    ensure(x.dtype == scale.dtype && zero.dtype == output.dtype, "operands of quantize of their types")?;
+    for_real!(x.dtype, "quantize", T => for_number!(output.dtype, "quantize", U => {
+        let operands = x.values::<T>()?.iter().zip(scale.values::<T>()?).zip(zero.values::<U>()?);
+        for (y, ((x, scale), zero)) in output.values::<U>()?.iter_mut().zip(operands) {
+            let steps = (*x / *scale).round_ties_even();
+            *y = Arithmetic::from_f64(Real::wide(steps) + Arithmetic::to_f64(*zero));
+        }
+        Ok(())
+    }))
+}
+
+/// `(q − zero)·scale`; the difference is exact up to 53 bits and rounded to the type of the scale.
+fn dequantize(q: &View<'_>, scale: &View<'_>, zero: &View<'_>, output: &mut ViewMut<'_>) -> Result<(), RunErrorKind> {
+    ensure(q.dtype == zero.dtype && scale.dtype == output.dtype, "operands of dequantize of their types")?;
+    for_real!(output.dtype, "dequantize", T => for_number!(q.dtype, "dequantize", U => {
+        let operands = q.values::<U>()?.iter().zip(scale.values::<T>()?).zip(zero.values::<U>()?);
+        for (y, ((q, scale), zero)) in output.values::<T>()?.iter_mut().zip(operands) {
+            *y = <T as Real>::of(Arithmetic::to_f64(*q) - Arithmetic::to_f64(*zero)) * *scale;
+        }
+        Ok(())
+    }))
 }
 
 fn run_unary(unary: &Unary, x: &View<'_>, output: &mut ViewMut<'_>) -> Result<(), RunErrorKind> {
     match (unary.function, x.dtype) {
         (Function::Not, DType::Bool) => {
             map(x.values::<u8>()?, output.values::<u8>()?, |x| u8::from(x == 0));
+            Ok(())
+        }
+        (Function::Not, _) => {
+            map(x.bytes, output.bytes, |byte| !byte);
             Ok(())
         }
         (Function::IsNan, dtype) if !dtype.is_float() => {
@@ -106,6 +151,8 @@ trait Arithmetic: Plain {
     fn pow(self, other: Self) -> Self;
     fn modulo(self, other: Self) -> Self;
     fn remainder(self, other: Self) -> Self;
+    fn shift_left(self, places: Self) -> Self;
+    fn shift_right(self, places: Self) -> Self;
     fn is_nan(self) -> bool;
     fn to_f64(self) -> f64;
     fn from_f64(value: f64) -> Self;
@@ -140,6 +187,9 @@ macro_rules! floats {
             }
             #[inline(always)]
             fn remainder(self, other: $number) -> $number { self % other }
+            // Type inference lets no floating-point number be shifted.
+            fn shift_left(self, _: $number) -> $number { self }
+            fn shift_right(self, _: $number) -> $number { self }
             #[inline(always)]
             fn is_nan(self) -> bool { Real::is_nan(self) }
             #[inline(always)]
@@ -179,6 +229,14 @@ macro_rules! integers {
                 if other == 0 { 0 } else { self.wrapping_rem(other) }
             }
             #[inline(always)]
+            fn shift_left(self, places: $number) -> $number {
+                u32::try_from(places).ok().and_then(|places| self.checked_shl(places)).unwrap_or(0)
+            }
+            #[inline(always)]
+            fn shift_right(self, places: $number) -> $number {
+                u32::try_from(places).ok().and_then(|places| self.checked_shr(places)).unwrap_or(0)
+            }
+            #[inline(always)]
             fn is_nan(self) -> bool { false }
             #[inline(always)]
             fn to_f64(self) -> f64 { self as f64 }
@@ -202,7 +260,7 @@ fn integers(dtype: DType, unary: &Unary, x: &View<'_>, output: &mut ViewMut<'_>)
             Function::Abs => map(x, y, |x| if x < zero { Arithmetic::sub(zero, x) } else { x }),
             Function::Relu | Function::Positive => map(x, y, |x| if x < zero { zero } else { x }),
             Function::Negative => map(x, y, |x| if x > zero { zero } else { x }),
-            Function::Floor | Function::Ceil | Function::Round => y.copy_from_slice(x),
+            Function::Floor | Function::Ceil | Function::Round | Function::StopGradient => y.copy_from_slice(x),
             _ => {
                 for (y, x) in y.iter_mut().zip(x) {
                     let mut wide = [0.0];
@@ -224,7 +282,15 @@ fn zip<T: Copy, U>(a: &[T], b: &[T], y: &mut [U], f: impl Fn(T, T) -> U) {
 
 fn run_binary(binary: Binary, a: &View<'_>, b: &View<'_>, output: &mut ViewMut<'_>) -> Result<(), RunErrorKind> {
     if matches!(binary, Binary::And | Binary::Or | Binary::Xor) {
-        ensure(output.dtype == DType::Bool, "truth values as operands")?;
+        if output.dtype != DType::Bool {
+            ensure(output.dtype.is_integer(), "truth values or integers as operands")?;
+            match binary {
+                Binary::And => zip(a.bytes, b.bytes, output.bytes, |a, b| a & b),
+                Binary::Or => zip(a.bytes, b.bytes, output.bytes, |a, b| a | b),
+                _ => zip(a.bytes, b.bytes, output.bytes, |a, b| a ^ b),
+            }
+            return Ok(());
+        }
         let (a, b, y): (&[u8], &[u8], &mut [u8]) = (a.values()?, b.values()?, output.values()?);
         match binary {
             Binary::And => zip(a, b, y, |a, b| u8::from(a != 0 && b != 0)),
@@ -256,7 +322,9 @@ fn arithmetic<T: Arithmetic>(binary: Binary, a: &[T], b: &[T], y: &mut [T]) {
         Binary::Fmod => zip(a, b, y, T::remainder),
         Binary::Prelu => zip(a, b, y, |a, b| if a < zero { b.mul(a) } else { a }),
         Binary::PreluSlope => zip(a, b, y, |a, b| if a < zero { b } else { one }),
-        // Truth values have been served before.
+        Binary::ShiftLeft => zip(a, b, y, T::shift_left),
+        Binary::ShiftRight => zip(a, b, y, T::shift_right),
+        // Truth values and bits have been served before.
         Binary::And | Binary::Or | Binary::Xor => {}
     }
 }
@@ -295,6 +363,45 @@ pub(super) fn cast(x: &View<'_>, output: &mut ViewMut<'_>) -> Result<(), RunErro
             map(x.values::<T>()?, output.values::<U>()?, |x| x as U);
             Ok(())
         }))?,
+    }
+    Ok(())
+}
+
+/// The bits of `from` as `to`; both are stored as their storage types, which may be wider.
+fn bit_cast(x: &View<'_>, from: DType, to: DType, output: &mut ViewMut<'_>) -> Result<(), RunErrorKind> {
+    let mut bits = Vec::with_capacity(x.len() * from.size());
+    for (element, value) in x.bytes.chunks_exact(x.dtype.size()).zip(to_f64(x.dtype, x.bytes)) {
+        match from {
+            DType::F16 => bits.extend(half::f16::from_f64(value).to_le_bytes()),
+            DType::Bf16 => bits.extend(half::bf16::from_f64(value).to_le_bytes()),
+            DType::F32 if x.dtype != from => bits.extend((value as f32).to_le_bytes()),
+            _ => bits.extend(element),
+        }
+    }
+    for (slot, element) in output.bytes.chunks_exact_mut(output.dtype.size()).zip(bits.chunks_exact(to.size())) {
+        let wide = match (to, element) {
+            (DType::F16, &[a, b]) => Some(half::f16::from_le_bytes([a, b]).to_f64()),
+            (DType::Bf16, &[a, b]) => Some(half::bf16::from_le_bytes([a, b]).to_f64()),
+            (DType::F32, &[a, b, c, d]) if output.dtype != to => Some(f32::from_le_bytes([a, b, c, d]).into()),
+            _ => None,
+        };
+        match (wide, output.dtype) {
+            (Some(wide), DType::F32) => slot.copy_from_slice(&(wide as f32).to_le_bytes()),
+            (Some(wide), _) => slot.copy_from_slice(&wide.to_le_bytes()),
+            (None, DType::Bool) => slot.fill(u8::from(element != [0])),
+            (None, _) => slot.copy_from_slice(element),
+        }
+    }
+    Ok(())
+}
+
+/// Every number rounded to the nearest of the type `dtype`, ties to even.
+fn narrow<T: Real>(dtype: DType, x: &[T], y: &mut [T]) -> Result<(), RunErrorKind> {
+    match dtype {
+        DType::F16 => map(x, y, |x| T::of(half::f16::from_f64(x.wide()).to_f64())),
+        DType::Bf16 => map(x, y, |x| T::of(half::bf16::from_f64(x.wide()).to_f64())),
+        DType::F32 => map(x, y, |x| T::of(f64::from(x.wide() as f32))),
+        _ => y.copy_from_slice(x),
     }
     Ok(())
 }

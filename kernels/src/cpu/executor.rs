@@ -163,7 +163,7 @@ impl<'w> Executor<'w> {
     pub fn run(&mut self, inputs: &BTreeMap<String, Tensor>, progress: OnProgress<'_>) -> Result<Outcome, RunError> {
         let Executor { plan, memory, programs, pool, check_finite } = self;
         pool.install(|| {
-            let given = plan.inputs.iter().map(|input| input_bytes(plan, input, inputs));
+            let given = plan.inputs.iter().map(|input| input_bytes(plan, input, inputs, *check_finite));
             let given = given.collect::<Result<Vec<WeightBytes<'_>>, RunErrorKind>>()?;
             let given: Vec<&[u8]> = given.iter().map(WeightBytes::as_slice).collect();
             let blame = if *check_finite == CheckFinite::EveryStep { Blame::BOTH } else { Blame::default() };
@@ -335,6 +335,7 @@ fn input_bytes<'a>(
     plan: &Plan,
     input: &PlanInput,
     given: &'a BTreeMap<String, Tensor>,
+    check_finite: CheckFinite,
 ) -> Result<WeightBytes<'a>, RunErrorKind> {
     let buffer = plan.buffer(input.buffer);
     let fail = |reason: String| RunErrorKind::Input { name: input.name.clone(), reason };
@@ -346,7 +347,7 @@ fn input_bytes<'a>(
         return Err(fail(format!("holds {}, expected {}", tensor.dtype(), input.dtype)));
     }
     let bytes = load(Cow::Borrowed(tensor.bytes()), tensor.dtype(), buffer.dtype, buffer.elements()).map_err(fail)?;
-    if content(buffer.dtype, bytes.as_slice()).nan {
+    if check_finite != CheckFinite::Off && content(buffer.dtype, bytes.as_slice()).nan {
         return Err(fail("holds NaN".into()));
     }
     Ok(bytes)

@@ -60,8 +60,8 @@ fn call(
         KernelCall::Sum => audit::sum(false, &views, output),
         KernelCall::SumOfAbsolutes => audit::sum(true, &views, output),
         KernelCall::Fused(_) => Err(RunErrorKind::plan("a fused region that was not compiled")),
-        KernelCall::Loop(_) => Err(RunErrorKind::Unsupported { call: "loop".into() }),
-        KernelCall::Cond(..) => Err(RunErrorKind::Unsupported { call: "cond".into() }),
+        KernelCall::Loop { .. } => Err(RunErrorKind::Unsupported { call: "loop".into() }),
+        KernelCall::While { .. } => Err(RunErrorKind::Unsupported { call: "while".into() }),
     }
 }
 

@@ -32,7 +32,16 @@ pub(crate) trait Real:
     fn sqrt(self) -> Self;
     fn sin(self) -> Self;
     fn cos(self) -> Self;
+    fn tan(self) -> Self;
+    fn asin(self) -> Self;
+    fn acos(self) -> Self;
+    fn atan(self) -> Self;
+    fn sinh(self) -> Self;
+    fn cosh(self) -> Self;
     fn tanh(self) -> Self;
+    fn asinh(self) -> Self;
+    fn acosh(self) -> Self;
+    fn atanh(self) -> Self;
     fn erf(self) -> Self;
     fn erfc(self) -> Self;
     fn powf(self, exponent: Self) -> Self;
@@ -79,7 +88,8 @@ macro_rules! real {
                 $number::is_nan(self)
             }
 
-            real!(@ $number: abs exp exp_m1 ln ln_1p sqrt sin cos tanh floor ceil round_ties_even);
+            real!(@ $number: abs exp exp_m1 ln ln_1p sqrt sin cos tan asin acos atan sinh cosh tanh);
+            real!(@ $number: asinh acosh atanh floor ceil round_ties_even);
         }
     };
     (@ $number:ident: $($name:ident)*) => {

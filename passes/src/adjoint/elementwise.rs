@@ -31,7 +31,13 @@ pub(super) fn vjp(
             mask(b, condition, cotangent, slot == 1)
         }
         Elementwise::Cast(_) => movement::adjoint(b, site, slot, cotangent),
-        Elementwise::Derivative(_) | Elementwise::Secant(_) | Elementwise::Compare(_) => {
+        Elementwise::Narrow(_) => Ok(cotangent),
+        // The slope of what quantisation rounds.
+        Elementwise::Quantize | Elementwise::Dequantize => {
+            let dtype = b.graph().ty(site.operands[slot]).dtype.of_relevance();
+            b.cast(cotangent, dtype, "t")
+        }
+        Elementwise::Derivative(_) | Elementwise::Secant(_) | Elementwise::Compare(_) | Elementwise::BitCast { .. } => {
             Err(Diagnostic::new(format!("`{}` has no derivative", op.mnemonic())))
         }
     }

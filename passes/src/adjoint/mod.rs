@@ -77,6 +77,10 @@ fn divide_by(b: &mut RelevanceBuilder, x: Value, count: &Dim) -> Built<Value> {
 
 /// Transpose of a cumulative sum: the cumulative sum in the other direction.
 fn scan(b: &mut RelevanceBuilder, op: &Scan, cotangent: Value) -> Built<Value> {
-    let Scan::CumulativeSum { axis, exclusive, reverse } = op.clone();
-    b.op(Op::Scan(Scan::CumulativeSum { axis, exclusive, reverse: !reverse }), &[cotangent], "t")
+    match *op {
+        Scan::CumulativeSum { axis, exclusive, reverse } => {
+            b.op(Op::Scan(Scan::CumulativeSum { axis, exclusive, reverse: !reverse }), &[cotangent], "t")
+        }
+        Scan::CumulativeProduct { .. } => Err(Diagnostic::new("`cumulative_product` has no rule")),
+    }
 }

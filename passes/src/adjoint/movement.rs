@@ -22,7 +22,7 @@ pub fn adjoint(b: &mut RelevanceBuilder, site: &Site, slot: usize, cotangent: Va
     let ty = b.ty(site.operands[slot]);
     let hint = "t";
     match &site.op {
-        Op::Elementwise(Elementwise::Cast(_)) => b.op(Op::Elementwise(Elementwise::Cast(ty.dtype)), &[cotangent], hint),
+        Op::Elementwise(Elementwise::Cast(_)) => b.cast(cotangent, ty.dtype.of_relevance(), hint),
         Op::Movement(Movement::Reshape { .. }) => b.reshape(cotangent, &ty.shape, hint),
         Op::Movement(Movement::Transpose { perm }) => {
             let mut inverse = vec![0; perm.len()];
@@ -53,7 +53,8 @@ pub fn adjoint(b: &mut RelevanceBuilder, site: &Site, slot: usize, cotangent: Va
         }
         Op::Select(Select::Gather { axis, batch }) => {
             let index = b.activation(site.operands[1])?;
-            let scatter = Select::ScatterAdd { axis: *axis, batch: *batch, size: ty.shape[*axis].clone() };
+            let size = ty.shape[*axis].clone();
+            let scatter = Select::ScatterAdd { axis: *axis, batch: *batch, size, unique_indices: false };
             b.op(Op::Select(scatter), &[cotangent, index], hint)
         }
         Op::Select(Select::ScatterAdd { axis, batch, .. }) => {

@@ -13,6 +13,9 @@ pub(super) fn adjoint(b: &mut RelevanceBuilder, site: &Site, op: &Pool, cotangen
     match op {
         Pool::Window(PoolKind::Max, window) => {
             let x = b.activation(site.operands[0])?;
+            // Integers have the order of the numbers that they stand for.
+            let dtype = b.ty(cotangent).dtype;
+            let x = b.cast(x, dtype, "x")?;
             let op = Pool::WindowTranspose(PoolKind::Max, Window { spatial, ..window.clone() });
             b.op(Op::Pool(op), &[x, cotangent], "t")
         }

@@ -15,6 +15,7 @@ pub(super) fn reduce_winner(b: &mut RelevanceBuilder, site: &Site, op: &Reduce, 
     let permuted: Vec<_> = perm.iter().map(|&axis| ty.shape[axis].clone()).collect();
     let outer = permuted[..kept.len()].to_vec();
     let length = product(&permuted[kept.len()..])?;
+    let dtype = b.ty(cotangent).dtype;
     let x = b.activation(site.operands[0])?;
     let x = b.op(Op::Movement(Movement::Transpose { perm: perm.clone() }), &[x], "x")?;
     let rows: Vec<_> = outer.iter().cloned().chain([length.clone()]).collect();
@@ -22,7 +23,7 @@ pub(super) fn reduce_winner(b: &mut RelevanceBuilder, site: &Site, op: &Reduce, 
     let axis = kept.len();
     let winner = if op.kind == ReduceKind::Max { Select::ArgMax { axis } } else { Select::ArgMin { axis } };
     let winner = b.op(Op::Select(winner), &[x], "winner")?;
-    let mask = b.op(Op::Select(Select::OneHot { depth: length, dtype: ty.dtype }), &[winner], "mask")?;
+    let mask = b.op(Op::Select(Select::OneHot { depth: length, dtype }), &[winner], "mask")?;
     let column: Vec<_> = outer.into_iter().chain([1.into()]).collect();
     let cotangent = b.reshape(cotangent, &column, "t")?;
     let copies = b.broadcast(cotangent, &rows, "t")?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lrpc_ir::ops::{Control, Linear, Movement, Normalize, Pool, ReduceKind, Select, Source};
+use lrpc_ir::ops::{Control, Linear, Movement, Pool, Select, Source};
 use lrpc_ir::{Bindings, Diagnostic, Dim, DimError, Graph, NodeId, Op, Value};
 
 use super::rewrite::{self, Outcome, copy, rewrite};
@@ -13,7 +13,6 @@ const WIDEST: i64 = 8;
 /// The graph with every dimension a number; inputs that are not given are their defaults. Only what results and ledger
 /// need is in it.
 pub(super) fn concretise(graph: &Graph, dims: &Bindings) -> Result<Graph, Diagnostic> {
-    check_names(graph, dims)?;
     let needed = rewrite::topological(graph, &[]);
     let reached: BTreeSet<NodeId> = needed.iter().copied().collect();
     let provided = |input: &Value| reached.contains(&input.node) && graph.operand(input.node, 0).is_none();
@@ -36,8 +35,8 @@ fn concretise_nodes(graph: &Graph, order: &[NodeId], dims: &Bindings) -> Result<
 }
 
 /// A size for a dimension that the graph does not have is a slip of the pen.
-fn check_names(graph: &Graph, dims: &Bindings) -> Result<(), Diagnostic> {
-    let known = symbols(graph);
+pub(super) fn check_names(graph: &Graph, dims: &Bindings) -> Result<(), Diagnostic> {
+    let known = graph.symbols();
     let list = || if known.is_empty() { "none".into() } else { known.iter().cloned().collect::<Vec<_>>().join(", ") };
     match dims.keys().find(|name| !known.contains(*name)) {
         Some(name) => Err(Diagnostic::request(format!("the graph has no dimension `{name}`"))
@@ -46,21 +45,10 @@ fn check_names(graph: &Graph, dims: &Bindings) -> Result<(), Diagnostic> {
     }
 }
 
-/// The symbols in the types of a graph's values.
-pub(super) fn symbols(graph: &Graph) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    let types = graph.ids().flat_map(|node| graph.node(node).types());
-    types.flat_map(|ty| &ty.shape).for_each(|dim| dim.symbols(&mut names));
-    names
-}
-
 fn bind_op(graph: &Graph, node: NodeId, dims: &Bindings) -> Result<Op, Diagnostic> {
     let number = |dim: &Dim| dim.eval(dims).map(Dim::Known);
     let label = || rewrite::label(graph, node);
     let op = match &graph.node(node).op {
-        Op::Normalize(Normalize::GroupNorm { groups, eps }) => {
-            number(groups).map(|groups| Op::Normalize(Normalize::GroupNorm { groups, eps: *eps }))
-        }
         Op::Control(control) => return bind_bodies(control, dims).map(Op::Control).map_err(|error| error.at(label())),
         op => op.map_dims(&mut |dim| number(dim)),
     };
@@ -73,21 +61,33 @@ fn bind_op(graph: &Graph, node: NodeId, dims: &Bindings) -> Result<Op, Diagnosti
 fn bind_bodies(control: &Control, dims: &Bindings) -> Result<Control, Diagnostic> {
     let bound = |body: &Graph| {
         let order = rewrite::topological(body, &body.inputs());
-        concretise_nodes(body, &order, dims).map(Box::new)
+        concretise_nodes(body, &order, dims)
     };
-    Ok(match control {
-        Control::Loop { carried, body } => Control::Loop { carried: *carried, body: bound(body)? },
-        Control::Cond { then_branch, else_branch } => {
-            Control::Cond { then_branch: bound(then_branch)?, else_branch: bound(else_branch)? }
+    let mut control = control.clone();
+    match &mut control {
+        Control::Loop { trips, .. } => {
+            *trips = trips.eval(dims).map(Dim::Known).map_err(|error| Diagnostic::new(format!("{trips}: {error}")))?;
         }
-    })
+        Control::While { .. } | Control::Cond { .. } => {}
+    }
+    for body in control.bodies_mut() {
+        *body = bound(body)?;
+    }
+    Ok(control)
 }
 
 /// Names all dimensions without a size at once.
 fn missing(graph: &Graph, dims: &Bindings) -> Diagnostic {
-    let names: Vec<String> = symbols(graph).into_iter().filter(|name| !dims.contains_key(name)).collect();
+    let names: Vec<String> = graph.symbols().into_iter().filter(|name| !dims.contains_key(name)).collect();
     let flags: Vec<String> = names.iter().map(|name| format!("--dim {name}=SIZE")).collect();
-    Diagnostic::request(format!("no size is known for: {}", names.join(", "))).help(format!("give {}", flags.join(" ")))
+    let is_measured = |name: &&String| graph.measures.iter().any(|measure| measure.symbol == **name);
+    let measured: Vec<&str> = names.iter().filter(is_measured).map(String::as_str).collect();
+    let data = match measured.as_slice() {
+        [] => String::new(),
+        measured => format!("; a run computes {} from its inputs", measured.join(", ")),
+    };
+    let message = format!("no size is known for: {}", names.join(", "));
+    Diagnostic::request(message).help(format!("give {}{data}", flags.join(" ")))
 }
 
 /// Adds to what is wrong at `node` the sizes, each with the input that has it, and how large a size may be where the node
@@ -163,9 +163,6 @@ fn check_fit(graph: &Graph, node: NodeId) -> Result<(), Diagnostic> {
         Op::Pool(Pool::Resize(resize) | Pool::ResizeTranspose(resize)) => &resize.spatial,
         Op::Select(Select::ArgMax { axis } | Select::ArgMin { axis }) => {
             return winners(graph, node, std::slice::from_ref(axis)).or_else(fail);
-        }
-        Op::Reduce(reduce) if matches!(reduce.kind, ReduceKind::Max | ReduceKind::Min) => {
-            return winners(graph, node, &reduce.axes).or_else(fail);
         }
         _ => return Ok(()),
     };

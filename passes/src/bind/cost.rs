@@ -39,11 +39,12 @@ pub(super) fn cost(call: &KernelCall, inputs: &[BufferId], outputs: &[BufferId],
         }
         KernelCall::Fused(graph) => Cost { flops: elements(outputs, 0).saturating_mul(fused_nodes(graph)), bytes },
         KernelCall::Sum | KernelCall::SumOfAbsolutes => Cost { flops: elements(inputs, 0), bytes },
-        KernelCall::Loop(body) => total(body),
-        KernelCall::Cond(then_plan, else_plan) => {
-            let (a, b) = (total(then_plan), total(else_plan));
-            Cost { flops: a.flops.max(b.flops), bytes: a.bytes.max(b.bytes) }
+        KernelCall::Loop { trips, body, .. } => {
+            let (once, trips) = (total(body), *trips as u64);
+            Cost { flops: once.flops.saturating_mul(trips), bytes: once.bytes.saturating_mul(trips) }
         }
+        // How often it runs is not known; one run is counted.
+        KernelCall::While { body, .. } => total(body),
     }
 }
 

@@ -118,7 +118,7 @@ pub(super) fn crossing(program: &Program) -> BTreeSet<TensorId> {
 fn resident(program: &Program, graph: &Graph) -> BTreeMap<TensorId, Keeping> {
     let mut resident = BTreeMap::new();
     for item in program.items.iter().filter(|item| item.region == Region::Forward) {
-        let is_control = matches!(item.call, KernelCall::Loop(_) | KernelCall::Cond(..));
+        let is_control = matches!(item.call, KernelCall::Loop { .. } | KernelCall::While { .. });
         for &output in &item.outputs {
             if is_control {
                 resident.insert(output, Keeping::Saved);

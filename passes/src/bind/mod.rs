@@ -1,7 +1,8 @@
 //! Binding: from a relevance graph and sizes to a [`Plan`].
 //!
-//! Data flows one way, one file per step: `slice` keeps what is wanted, `concretise` turns dimensions into numbers,
-//! `keep` delivers promises, `simplify` removes what changes no bit, `fuse` groups element-wise operations, `program`
+//! Data flows one way, one file per step: `slice` keeps what is wanted, `branches` takes one of two, `concretise` turns
+//! dimensions into numbers, `keep` delivers promises, `narrow` lets casts to half precision round, `simplify` removes
+//! what changes no bit, `fuse` groups element-wise operations, `program`
 //! turns the graph into items over tensors, `audit` adds the ledger's sums, `keep` decides which promised tensors stay
 //! alive, `replay` lets the others be computed again, `schedule` orders the items, `allocate` gives every tensor its
 //! place. Kernel calls are chosen before anything is kept, so that every strategy gives the same bits. `cost` counts
@@ -12,12 +13,14 @@
 
 mod allocate;
 mod audit;
+mod branches;
 mod chains;
 mod concretise;
 mod cost;
 mod fuse;
 mod keep;
 mod liveness;
+mod narrow;
 mod part;
 mod print;
 mod program;
@@ -107,8 +110,7 @@ impl Strategy {
 /// Dimensions without a size, sizes for which the graph has no meaning or no memory can be addressed, patterns and
 /// names that match nothing, a strategy that is not available, and nested graphs whose results have no fixed size.
 pub fn bind(graph: &Graph, request: &Request) -> Result<Plan, Diagnostic> {
-    let sliced = slice::slice(graph, request)?;
-    let concrete = concretise::concretise(&sliced, &request.dims)?;
+    let concrete = concrete(graph, request)?;
     let plan = plan_concrete(&keep::deliver(&concrete)?.graph, request.strategy, &request.dims, request.precision)?;
     if cfg!(debug_assertions) {
         verify_plan(&plan).map_err(|error| {
@@ -118,9 +120,17 @@ pub fn bind(graph: &Graph, request: &Request) -> Result<Plan, Diagnostic> {
     Ok(plan)
 }
 
+/// What is wanted of `graph`, with a number for every dimension.
+fn concrete(graph: &Graph, request: &Request) -> Result<Graph, Diagnostic> {
+    let sliced = slice::slice(graph, request)?;
+    concretise::check_names(&sliced, &request.dims)?;
+    let taken = branches::take_branches(&sliced, &request.dims)?;
+    concretise::concretise(taken.as_ref().unwrap_or(&sliced), &request.dims)
+}
+
 /// The plan of a graph without symbols and promises: the part of binding that nested graphs share.
 fn plan_concrete(graph: &Graph, strategy: Strategy, dims: &Bindings, precision: Precision) -> Result<Plan, Diagnostic> {
-    let simplified = simplify::simplify(graph)?.graph;
+    let simplified = simplify::simplify(narrow::narrowed(graph, precision)?.as_ref())?.graph;
     let program = program_of(&simplified, dims, precision)?;
     let decisions = keep::decide(&program, &simplified, strategy)?;
     finish(keep::keep(program, &decisions)?, dims, precision)

@@ -89,11 +89,7 @@ fn write_step(out: &mut String, plan: &Plan, at: usize, step: &Step, indent: usi
                 }
             }
         }
-        KernelCall::Loop(body) => write_plan(out, body, indent + 4),
-        KernelCall::Cond(then_plan, else_plan) => {
-            write_plan(out, then_plan, indent + 4);
-            write_plan(out, else_plan, indent + 4);
-        }
+        KernelCall::Loop { body, .. } | KernelCall::While { body, .. } => write_plan(out, body, indent + 4),
         KernelCall::Op(_) | KernelCall::Sum | KernelCall::SumOfAbsolutes => {}
     }
 }
@@ -107,8 +103,10 @@ fn call_name(call: &KernelCall) -> String {
         KernelCall::Fused(_) => "fused".into(),
         KernelCall::Sum => "sum".into(),
         KernelCall::SumOfAbsolutes => "sum_of_absolutes".into(),
-        KernelCall::Loop(_) => "loop".into(),
-        KernelCall::Cond(..) => "cond".into(),
+        KernelCall::Loop { trips, reverse, .. } => {
+            format!("loop {{trips={trips}{}}}", if *reverse { ", reverse=true" } else { "" })
+        }
+        KernelCall::While { .. } => "while".into(),
     }
 }
 

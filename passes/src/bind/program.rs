@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use lrpc_ir::graph::{Origin, Region};
 use lrpc_ir::ops::{Control, Literal, Movement, Source, WeightPlace};
 use lrpc_ir::plan::{KernelCall, Precision};
-use lrpc_ir::{Absorbed, Bindings, DType, Diagnostic, Graph, NodeId, Op, Value};
+use lrpc_ir::{Absorbed, Bindings, DType, Diagnostic, DiagnosticKind, Graph, NodeId, Op, Value};
 
 use super::Strategy;
 use super::fuse::{self, Groups};
@@ -340,8 +340,15 @@ fn fused_body(graph: &Graph, members: &[NodeId]) -> Result<(Graph, Vec<Value>), 
 /// The call of a nested graph: plans with arenas of their own.
 fn nested(control: &Control, dims: &Bindings, precision: Precision) -> Result<KernelCall, Diagnostic> {
     let plan = |body: &Graph| super::plan_concrete(body, Strategy::Store, dims, precision).map(Box::new);
+    let internal = |what: &str| Diagnostic::new(format!("internal error: {what}")).of_kind(DiagnosticKind::Bug);
     Ok(match control {
-        Control::Loop { body, .. } => KernelCall::Loop(plan(body)?),
-        Control::Cond { then_branch, else_branch } => KernelCall::Cond(plan(then_branch)?, plan(else_branch)?),
+        Control::Loop { trips, reverse, carried, scanned, body } => {
+            let trips = trips.known().and_then(|trips| usize::try_from(trips).ok());
+            let trips = trips.ok_or_else(|| internal("the number of positions is not bound"))?;
+            let (reverse, carried, scanned) = (*reverse, *carried, *scanned);
+            KernelCall::Loop { trips, reverse, carried, scanned, body: plan(body)? }
+        }
+        Control::While { carried, body } => KernelCall::While { carried: *carried, body: plan(body)? },
+        Control::Cond { .. } => return Err(internal("no branch is taken")),
     })
 }

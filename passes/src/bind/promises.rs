@@ -11,7 +11,7 @@ use super::keep::{self, Decisions, Keeping};
 use super::program::{Beside, Item, Kind, Program, Tensor, TensorId};
 use super::replay::copied_call;
 use super::statistics::statistics;
-use super::{Request, Strategy, concretise, cost, finish, program_of, rewrite, simplify, slice};
+use super::{Request, Strategy, concrete, cost, finish, narrow, program_of, rewrite, simplify, slice};
 
 /// The strategies that a report compares.
 const STRATEGIES: [Strategy; 2] = [Strategy::Store, Strategy::Recompute];
@@ -91,15 +91,16 @@ pub struct StrategySummary {
 /// # Errors
 /// As [`super::bind`], except that sizes may be missing altogether.
 pub fn promises(graph: &Graph, request: &Request) -> Result<PromiseReport, Diagnostic> {
-    let sliced = slice::slice(graph, &Request { audit: false, ..request.clone() })?;
+    let request = &Request { audit: false, ..request.clone() };
+    let sliced = slice::slice(graph, request)?;
     let published = chains::statistics(&sliced);
-    if request.dims.is_empty() && !concretise::symbols(&sliced).is_empty() {
+    if request.dims.is_empty() && !sliced.symbols().is_empty() {
         let promises = promise_nodes(&sliced).into_iter().map(|node| describe(&sliced, node)).collect();
         return Ok(PromiseReport { statistics: published, promises, strategies: Vec::new() });
     }
-    let concrete = concretise::concretise(&sliced, &request.dims)?;
+    let concrete = concrete(graph, request)?;
     let delivered = keep::deliver(&concrete)?;
-    let simplified = simplify::simplify(&delivered.graph)?;
+    let simplified = simplify::simplify(narrow::narrowed(&delivered.graph, request.precision)?.as_ref())?;
     let program = program_of(&simplified.graph, &request.dims, request.precision)?;
     let mut all = Vec::new();
     for strategy in STRATEGIES {

@@ -23,7 +23,7 @@
 
 use std::collections::BTreeSet;
 
-use lrpc_ir::ops::{Binary, Elementwise, Function, Normalize, Pool, PoolKind, ReduceKind, Select, Source};
+use lrpc_ir::ops::{Binary, Elementwise, Function, Normalize, Pool, PoolKind, ReduceKind, Scan, Select, Source};
 use lrpc_ir::{Graph, NodeId, Op, Value};
 
 use super::rewrite;
@@ -45,7 +45,8 @@ enum Saved {
 /// The row of the table that holds for an operation.
 fn row(op: &Op) -> Saved {
     match op {
-        Op::Source(_) | Op::Promise | Op::Movement(_) | Op::Scan(_) => Saved::Nothing,
+        Op::Source(_) | Op::Promise | Op::Movement(_) | Op::Scan(Scan::CumulativeSum { .. }) => Saved::Nothing,
+        Op::Scan(Scan::CumulativeProduct { .. }) => Saved::OperandsAndResult,
         Op::Elementwise(elementwise) => elementwise_row(elementwise),
         Op::Linear(_) => Saved::Operands,
         Op::Reduce(reduce) => match reduce.kind {
@@ -77,10 +78,13 @@ fn elementwise_row(elementwise: &Elementwise) -> Saved {
             Binary::Prelu | Binary::PreluSlope => Saved::Operands,
             Binary::Pow => Saved::OperandsAndResult,
             Binary::Add | Binary::Sub | Binary::Mod | Binary::Fmod => Saved::Nothing,
-            Binary::And | Binary::Or | Binary::Xor => Saved::Nothing,
+            Binary::And | Binary::Or | Binary::Xor | Binary::ShiftLeft | Binary::ShiftRight => Saved::Nothing,
         },
         Elementwise::Where => Saved::Operand(0),
-        Elementwise::Compare(_) | Elementwise::Cast(_) => Saved::Nothing,
+        Elementwise::Compare(_) | Elementwise::Cast(_) | Elementwise::Narrow(_) | Elementwise::BitCast { .. } => {
+            Saved::Nothing
+        }
+        Elementwise::Quantize | Elementwise::Dequantize => Saved::Nothing,
     }
 }
 
@@ -91,9 +95,11 @@ fn function_row(function: Function) -> Saved {
         F::Exp | F::Sqrt | F::Reciprocal => Saved::Result,
         F::LeakyRelu | F::ThresholdedRelu | F::HardSigmoid | F::HardSwish | F::Swish | F::Mish => Saved::Operands,
         F::Gelu | F::GeluTanh | F::Softplus | F::Softsign | F::Erf | F::Log | F::Pow => Saved::Operands,
+        F::Tan | F::Asin | F::Acos | F::Atan | F::Sinh | F::Cosh | F::Asinh | F::Acosh | F::Atanh => Saved::Operands,
+        F::Shrink => Saved::Operands,
         F::Abs | F::Sin | F::Cos | F::Clip | F::Positive | F::Negative => Saved::Operands,
         F::Neg | F::Scale | F::Shift | F::Stabilise => Saved::Nothing,
-        F::Sign | F::Floor | F::Ceil | F::Round | F::Stabiliser | F::Not | F::IsNan => Saved::Nothing,
+        F::Sign | F::Floor | F::Ceil | F::Round | F::Stabiliser | F::Not | F::IsNan | F::StopGradient => Saved::Nothing,
     }
 }
 

@@ -70,6 +70,8 @@ fn unchanged(graph: &Graph, op: &Op, operands: &[Value]) -> Option<Value> {
         Op::Movement(movement) => is_idle(movement, ty, operands.len()),
         Op::Elementwise(elementwise) => match elementwise {
             Elementwise::Cast(dtype) => *dtype == ty.dtype,
+            // Relevance has been kept from passing it.
+            Elementwise::Unary(Unary { function: Function::StopGradient, .. }) => true,
             Elementwise::Unary(Unary { function: Function::Scale, parameters }) => {
                 ty.dtype.is_float() && parameters[0] == Float(1.0)
             }

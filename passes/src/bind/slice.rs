@@ -25,6 +25,7 @@ pub(super) fn slice(graph: &Graph, request: &Request) -> Result<Graph, Diagnosti
         let op = graph.node(input.node).op.clone();
         sliced.set_op(input.node, op, &[]).map_err(|error| Diagnostic::new(error.to_string()))?;
     }
+    sliced.remove_unused_measures();
     Ok(sliced)
 }
 

@@ -215,15 +215,15 @@ fn check_call(plan: &Plan, step: &Step) -> Result<(), PlanError> {
             shapes(&graph.result_types())
         }
         KernelCall::Sum | KernelCall::SumOfAbsolutes => vec![Vec::new()],
-        KernelCall::Loop(body) => {
+        KernelCall::Loop { trips, carried, body, .. } => {
             verify_plan(body)?;
-            // The first result of a body says whether to go on.
-            body.results.iter().skip(1).map(|(_, id)| ty_of(body, *id)).collect()
+            let given = body.results.iter().map(|(_, id)| ty_of(body, *id)).enumerate();
+            let stack = |shape: Vec<Dim>| std::iter::once(Dim::Known(*trips as i64)).chain(shape).collect();
+            given.map(|(place, shape)| if place < *carried { shape } else { stack(shape) }).collect()
         }
-        KernelCall::Cond(then_plan, else_plan) => {
-            verify_plan(then_plan)?;
-            verify_plan(else_plan)?;
-            then_plan.results.iter().map(|(_, id)| ty_of(then_plan, *id)).collect()
+        KernelCall::While { body, .. } => {
+            verify_plan(body)?;
+            vec![Vec::new()]
         }
     };
     if expected == results {

@@ -3,15 +3,34 @@
 use std::collections::HashSet;
 
 use lrpc_ir::graph::{Graph, NodeId, Value};
-use lrpc_ir::ops::{Elementwise, Normalize, Op, Select};
+use lrpc_ir::ops::{Binary, Elementwise, Function, Normalize, Op, Pool, PoolKind, ReduceKind, Select, Unary};
 
 /// Whether operand `slot` of `op` is data, that is: can carry relevance, unlike an index, a condition or a parameter.
 pub fn is_data(op: &Op, slot: usize) -> bool {
     match op {
         Op::Select(Select::Gather { .. } | Select::ScatterAdd { .. }) => slot == 0,
         Op::Elementwise(Elementwise::Where) => slot > 0,
+        Op::Elementwise(Elementwise::Quantize | Elementwise::Dequantize) => slot == 0,
+        Op::Elementwise(Elementwise::Unary(Unary { function: Function::StopGradient, .. })) => false,
         Op::Normalize(Normalize::BatchNorm { .. }) => slot == 0,
         _ => true,
+    }
+}
+
+/// Whether integers that `op` makes stand for the numbers that it reads, or are integers of its data operands: they carry
+/// relevance as these do. A cast of a floating-point number is a step.
+fn keeps_integers(graph: &Graph, node: NodeId, op: &Op) -> bool {
+    let of_integers = || graph.operand(node, 0).is_some_and(|operand| graph.ty(operand).dtype.is_integer());
+    match op {
+        Op::Elementwise(Elementwise::Quantize | Elementwise::Where) => true,
+        Op::Elementwise(Elementwise::Cast(dtype)) => dtype.is_integer() && of_integers(),
+        Op::Elementwise(Elementwise::Binary(Binary::Min | Binary::Max)) => true,
+        Op::Elementwise(Elementwise::Unary(unary)) => matches!(unary.function, Function::Relu | Function::Clip),
+        Op::Movement(_) | Op::Select(Select::Gather { .. }) => true,
+        Op::Select(Select::ScatterAdd { unique_indices, .. }) => *unique_indices,
+        Op::Reduce(reduce) => matches!(reduce.kind, ReduceKind::Max | ReduceKind::Min),
+        Op::Pool(Pool::Window(kind, _)) => *kind == PoolKind::Max,
+        _ => false,
     }
 }
 
@@ -27,7 +46,7 @@ pub fn active_values(graph: &Graph, order: &[NodeId], requested: &[Value]) -> Ha
             .any(|(slot, operand)| is_data(&content.op, slot) && active.contains(&operand));
         if reached {
             for (port, ty) in content.types().iter().enumerate() {
-                if ty.dtype.is_float() {
+                if ty.dtype.is_float() || (ty.dtype.is_integer() && keeps_integers(graph, node, &content.op)) {
                     active.insert(Value { node, port: port as u32 });
                 }
             }

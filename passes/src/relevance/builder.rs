@@ -230,6 +230,14 @@ impl<'a> RelevanceBuilder<'a> {
         self.op(Op::Source(Source::Constant(Literal { ty, values })), &[], "const")
     }
 
+    /// The same numbers in another element type.
+    pub fn cast(&mut self, x: Value, dtype: DType, hint: &str) -> Built<Value> {
+        if self.ty(x).dtype == dtype {
+            return Ok(x);
+        }
+        self.op(Op::Elementwise(Elementwise::Cast(dtype)), &[x], hint)
+    }
+
     /// The value under another shape of as many elements.
     pub fn reshape(&mut self, x: Value, shape: &[Dim], hint: &str) -> Built<Value> {
         if self.ty(x).shape == shape {

@@ -249,7 +249,8 @@ impl Maker<'_> {
         let input = Op::Source(Source::Input(TensorType::new(DType::I64, shape)));
         let name = self.graph.fresh_name(input_name);
         let index = self.place(Region::Header, input, &[default], &name)?;
-        let one_hot = Op::Select(Select::OneHot { depth: depth.clone(), dtype: ty.dtype });
+        let dtype = ty.dtype.of_relevance();
+        let one_hot = Op::Select(Select::OneHot { depth: depth.clone(), dtype });
         let mut passes = self.add(Region::Relevance, one_hot, &[index], "mask")?;
         if count > 1 {
             // A place that is named twice passes once.

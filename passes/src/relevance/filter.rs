@@ -67,7 +67,7 @@ impl Filter {
         let largest = b.op(Op::Select(Select::TopK { axis: 1, count, largest: true }), &[flat], "top")?;
         let arrived = b.reshape(site.arrival.value, &rows, "flat")?;
         let kept = b.op(Op::Select(Select::Gather { axis: 1, batch: 1 }), &[arrived, largest], "kept")?;
-        let back = Select::ScatterAdd { axis: 1, batch: 1, size: length };
+        let back = Select::ScatterAdd { axis: 1, batch: 1, size: length, unique_indices: true };
         let kept = b.op(Op::Select(back), &[kept, largest], "kept")?;
         let kept = b.reshape(kept, &shape, "kept")?;
         let dropped = b.sub(site.arrival.value, kept, "dropped")?;

@@ -167,12 +167,13 @@ fn is_graph_input(graph: &Graph, value: Value) -> bool {
     matches!(graph.node(origin.node).op, Op::Source(Source::Input(_)))
 }
 
-/// The value before all movement of a single tensor, casts included.
+/// The value before all movement of a single tensor, casts and quantisation included.
 pub(crate) fn through_movement(graph: &Graph, mut value: Value) -> Value {
     loop {
         let moves = match &graph.node(value.node).op {
             Op::Movement(Movement::Concat { .. }) => false,
-            Op::Movement(_) | Op::Elementwise(Elementwise::Cast(_)) => true,
+            Op::Movement(_) => true,
+            Op::Elementwise(Elementwise::Cast(_) | Elementwise::Quantize | Elementwise::Dequantize) => true,
             _ => false,
         };
         match graph.operand(value.node, 0) {

@@ -306,7 +306,7 @@ impl Walk<'_> {
         let passed = Arrival { carrier: arrival.carrier, value: passed };
         if self.composite.ledger {
             let ty = b.ty(value);
-            let one = b.filled(1.0, ty.dtype, &ty.shape)?;
+            let one = b.filled(1.0, ty.dtype.of_relevance(), &ty.shape)?;
             let rest = b.sub(one, mask, "rest")?;
             let dropped = b.named(weigh, &[arrival.value, rest], &format!("dropped.{name}"))?;
             let [input, output, dropped] =
@@ -478,7 +478,7 @@ impl Walk<'_> {
                 // The explained output does not depend on the tensor, or a rule sends nothing its way.
                 (_, None) => {
                     let ty = b.ty(value);
-                    b.filled(0.0, ty.dtype, &ty.shape)?
+                    b.filled(0.0, ty.dtype.of_relevance(), &ty.shape)?
                 }
             };
             let path: String = self.parts.iter().map(|part| format!("{part}/")).collect();

@@ -68,7 +68,11 @@ pub(super) fn by_size(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>>
         _ if site.class == Class::Additive => {
             let x = b.activation(site.operands[0])?;
             let size = b.magnitude(x, "size")?;
-            let denominator = b.op(site.op.clone(), &[size], "D")?;
+            let mut operands = vec![size];
+            for &index in site.operands.iter().skip(1) {
+                operands.push(b.activation(index)?);
+            }
+            let denominator = b.op(site.op.clone(), &operands, "D")?;
             let s = b.quotient(relevance, denominator, stabiliser, "s")?;
             let back = adjoint::vjp(b, site, 0, s)?;
             let share = b.weigh(size, back, "part")?;

@@ -12,7 +12,7 @@ use crate::relevance::site::{Carrier, Flow, Site};
 const DOC: &str = "
 # Formula
 R_x = R; as coefficient g_x = g ⊙ f(x)/x, whose value at 0 is f'(0) where f(0) = 0. Multiplying or dividing by a constant
-is such a function of its active operand. A softmax passes R on as well, element by element, but to
+is such a function of its active operand; quantisation and its inverse pass R on as it is. A softmax passes R on as well, element by element, but to
 masked elements.
 
 # Conserves?
@@ -37,6 +37,9 @@ pub(super) const RULE: RuleDef =
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     if matches!(site.op, Op::Normalize(_)) {
         return of_softmax(b, site);
+    }
+    if let Op::Elementwise(Elementwise::Quantize | Elementwise::Dequantize) = site.op {
+        return through_integers(b, site);
     }
     if site.arrival.carrier == Carrier::Relevance {
         return site.flows(b, |_, _| Ok(Flow::Relevance(site.arrival.value)));
@@ -78,6 +81,14 @@ fn of_softmax(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     site.flows(b, |_, _| Ok(Flow::Relevance(passed)))
 }
 
+/// `R` as it is. A coefficient of integers would not be one of the numbers that they stand for.
+fn through_integers(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
+    let relevance = site.relevance(b)?;
+    let dtype = b.ty(site.operands[0]).dtype.of_relevance();
+    let relevance = b.cast(relevance, dtype, "R")?;
+    site.flows(b, |_, _| Ok(Flow::Relevance(relevance)))
+}
+
 /// `g·c` or `g/c` to an operand that a constant scales; a constant over `x` needs `R`.
 fn constant_factor(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let divides = site.op == Op::Elementwise(Elementwise::Binary(Binary::Div));
@@ -95,6 +106,26 @@ fn constant_factor(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
 #[cfg(test)]
 mod tests {
     use crate::testing::check_rule;
+
+    #[test]
+    fn identity_of_integers() {
+        check_rule(
+            "identity_of_integers",
+            "Identity",
+            "",
+            r#"
+        input %x : f32[N, 3]
+        weight @s : f32[1]
+        forward
+          %z = const 0 : u8[1]
+          %s.all = broadcast @s : f32[N, 3]
+          %z.all = broadcast %z : u8[N, 3]
+          %q = quantize %x, %s.all, %z.all : u8[N, 3] from "/quantize"
+          %y = dequantize %q, %s.all, %z.all : f32[N, 3] from "/dequantize"
+        result "output/y" = %y
+        "#,
+        );
+    }
 
     #[test]
     fn identity() {

@@ -7,7 +7,7 @@ use lrpc_ir::{Absorbed, Float};
 use super::RuleDef;
 use crate::adjoint::movement;
 use crate::relevance::builder::{Built, RelevanceBuilder};
-use crate::relevance::site::{Carrier, Flow, Site};
+use crate::relevance::site::{Arrival, Carrier, Flow, Site};
 
 const DOC: &str = "
 # Formula
@@ -33,8 +33,12 @@ docs/rule-book.md section 5, movement.
 pub(super) const RULE: RuleDef = RuleDef { name: "Movement", doc: DOC, parameters: &[], classes: &["movement"], emit };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
-    let arrival = site.arrival;
+    let mut arrival = site.arrival;
     absorb_constants(b, site)?;
+    if !b.graph().ty(site.operands[0]).dtype.is_float() {
+        // The integers that a cast reads carry R: see the rule Identity.
+        arrival = Arrival { carrier: Carrier::Relevance, value: site.relevance(b)? };
+    }
     site.flows(b, |b, slot| {
         let back = movement::adjoint(b, site, slot, arrival.value)?;
         Ok(match arrival.carrier {
@@ -69,8 +73,8 @@ fn absorb_constants(b: &mut RelevanceBuilder, site: &Site) -> Built<()> {
 
 /// 1 where the pad fills, 0 where an element of its operand stands.
 fn filling_of(b: &mut RelevanceBuilder, site: &Site, pad: &Movement) -> Built<Value> {
-    let ty = b.ty(site.operands[0]);
-    let zeros = b.filled(0.0, ty.dtype, &ty.shape)?;
+    let (ty, dtype) = (b.ty(site.operands[0]), b.ty(site.output).dtype.of_relevance());
+    let zeros = b.filled(0.0, dtype, &ty.shape)?;
     let Movement::Pad { before, steps, shape, .. } = pad.clone() else { return Ok(zeros) };
     b.op(Op::Movement(Movement::Pad { before, steps, shape, value: Float(1.0) }), &[zeros], "filling")
 }

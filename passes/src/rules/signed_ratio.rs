@@ -5,13 +5,14 @@ use lrpc_ir::graph::Value;
 
 use super::{BIAS_OR_REDISTRIBUTE, EPS, RuleDef, STABILISER, absolute_ratio, shares};
 use crate::adjoint;
+use crate::relevance::active::is_data;
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::site::{Flow, Site};
 
 const DOC: &str = "
 # Formula
 s = R / S(y), R_x = x ⊙ VJP(s): for y = a + b the shares a/S(y) and b/S(y); likewise for sums, means, average pooling,
-resizing and cumulative sums.
+resizing, cumulative sums and what is added at the places of an index.
 
 # Conserves?
 Up to the stabiliser's share and that of added constants, which is in the ledger as bias.
@@ -49,7 +50,7 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     }
     let s = site.signal(b, site.stabiliser()?)?;
     for slot in 0..site.operands.len() {
-        if !site.active[slot] {
+        if !site.active[slot] && is_data(&site.op, slot) {
             let share = share_of(b, site, slot, s)?;
             b.absorb(Absorbed::Bias, share);
         }
@@ -79,6 +80,22 @@ mod tests {
         input %z : f32[N, 3]
         forward
           %y = add %x, %z : f32[N, 3] from "/add"
+        result "output/y" = %y
+        "#,
+        );
+    }
+
+    #[test]
+    fn signed_ratio_scatter() {
+        check_rule(
+            "signed_ratio_scatter",
+            "SignedRatio",
+            "",
+            r#"
+        input %x : f32[4, 3]
+        input %i : i64[4]
+        forward
+          %y = scatter_add %x, %i {axis=0} : f32[5, 3] from "/scatter"
         result "output/y" = %y
         "#,
         );

@@ -1,6 +1,6 @@
 //! Uniform rule for linear maps, sums and average pooling.
 
-use lrpc_ir::ops::{Binary, Elementwise, Op, Pool, PoolKind, ReduceKind};
+use lrpc_ir::ops::{Binary, Elementwise, Op, Pool, PoolKind, ReduceKind, Select};
 use lrpc_ir::{Absorbed, Diagnostic, DiagnosticKind};
 
 use super::RuleDef;
@@ -57,10 +57,14 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
             let mean = alike(&site.op, PoolKind::Average, ReduceKind::Mean)?;
             adjoint::vjp(b, &Site { op: mean, ..site.clone() }, 0, relevance)?
         }
-        Op::Scan(_) => {
+        Op::Scan(_) | Op::Select(Select::ScatterAdd { .. }) => {
             let ty = b.ty(site.operands[0]);
             let ones = b.filled(1.0, ty.dtype, &ty.shape)?;
-            let count = b.op(site.op.clone(), &[ones], "D")?;
+            let mut operands = vec![ones];
+            for &index in site.operands.iter().skip(1) {
+                operands.push(b.activation(index)?);
+            }
+            let count = b.op(site.op.clone(), &operands, "D")?;
             let each = b.quotient(relevance, count, 0.0, "s")?;
             adjoint::vjp(b, site, 0, each)?
         }

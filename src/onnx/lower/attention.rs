@@ -1,19 +1,17 @@
-//! Attention and rotary position embedding, as the operations that they stand for.
+//! Attention, as the operations that it stands for.
 
-use lrpc_ir::ops::{Binary, Dot, Elementwise, Function, Linear, Movement, Normalize, Select};
-use lrpc_ir::types::{DType, TensorType};
+use lrpc_ir::ops::{Binary, Compare, Dot, Elementwise, Function, Linear, Movement, Normalize, Source};
+use lrpc_ir::types::{DType, Float, TensorType};
 use lrpc_ir::{Dim, Op, Value};
 
 use super::finding::{Lowered, invalid, unsupported};
-use super::select::on_side;
-use super::site::{Site, axis};
+use super::site::Site;
 use super::table::OpDef;
 
-pub(super) const OPERATORS: &[OpDef] =
-    &[OpDef::new("Attention", 23, attention), OpDef::new("RotaryEmbedding", 23, rotary_embedding)];
+pub(super) const OPERATORS: &[OpDef] = &[OpDef::new("Attention", 23, attention)];
 
 /// Queries, keys or values as `[batch, heads, sequence, size]`; three axes hold all heads in the last one.
-fn heads(site: &mut Site, x: Value, count: &'static str) -> Lowered<Value> {
+pub(super) fn heads(site: &mut Site, x: Value, count: &'static str) -> Lowered<Value> {
     let shape = site.ty(x).shape;
     match shape.as_slice() {
         [_, _, _, _] => {
@@ -43,7 +41,7 @@ fn with_past(site: &mut Site, x: Value, input: usize, output: usize) -> Lowered<
 }
 
 /// Every head of keys or values as often as there are groups of query heads.
-fn repeat_heads(site: &mut Site, x: Value, wanted: &Dim) -> Lowered<Value> {
+pub(super) fn repeat_heads(site: &mut Site, x: Value, wanted: &Dim) -> Lowered<Value> {
     let shape = site.ty(x).shape;
     let [batch, heads, sequence, size] = shape.as_slice() else { return invalid("heads have four axes") };
     if heads == wanted {
@@ -59,6 +57,14 @@ fn repeat_heads(site: &mut Site, x: Value, wanted: &Dim) -> Lowered<Value> {
     site.reshape(copied, vec![batch.clone(), wanted.clone(), sequence.clone(), size.clone()])
 }
 
+/// `[batch, heads, sequence, size]` with all heads in the last of three axes.
+pub(super) fn join_heads(site: &mut Site, x: Value) -> Lowered<Value> {
+    let moved = site.transpose(x, vec![0, 2, 1, 3])?;
+    let shape = site.ty(moved).shape;
+    let [batch, sequence, heads, size] = shape.as_slice() else { return invalid("heads have four axes") };
+    site.reshape(moved, vec![batch.clone(), sequence.clone(), heads.mul(size)?])
+}
+
 /// `softmax(cap(scale·Q·Kᵀ) + mask)·V` with `cap(x) = c·tanh(x/c)` (ONNX, `Attention`).
 fn attention(site: &mut Site) -> Lowered {
     let queries = site.input(0)?;
@@ -69,20 +75,12 @@ fn attention(site: &mut Site) -> Lowered {
     let values = heads(site, values, "kv_num_heads")?;
     let keys = with_past(site, keys, 4, 1)?;
     let values = with_past(site, values, 5, 2)?;
-    if site.has_input(6) {
-        return unsupported("nonpad_kv_seqlen, a number of keys per sample");
-    }
     let [_, count, _, _] = site.ty(queries).shape.try_into().unwrap_or([const { Dim::Known(0) }; 4]);
     let (keys, values) = (repeat_heads(site, keys, &count)?, repeat_heads(site, values, &count)?);
     let weights = weights(site, queries, keys)?;
     let product = Dot { batch: vec![(0, 0), (1, 1)], contract: vec![(3, 2)] };
-    let mut result = site.emit(Op::Linear(Linear::Dot(product)), &[weights, values])?;
-    if joined {
-        result = site.transpose(result, vec![0, 2, 1, 3])?;
-        let shape = site.ty(result).shape;
-        let [batch, sequence, heads, size] = shape.as_slice() else { return invalid("heads have four axes") };
-        result = site.reshape(result, vec![batch.clone(), sequence.clone(), heads.mul(size)?])?;
-    }
+    let result = site.emit(Op::Linear(Linear::Dot(product)), &[weights, values])?;
+    let result = if joined { join_heads(site, result)? } else { result };
     site.output(0, result)
 }
 
@@ -109,7 +107,9 @@ fn weights(site: &mut Site, queries: Value, keys: Value) -> Lowered<Value> {
         site.unary(Function::Scale, [cap, 0.0], bounded)?
     };
     let masked = mask(site, capped)?;
-    let weights = site.emit(Op::Normalize(Normalize::Softmax { axis: 3, safe: false }), &[masked])?;
+    // A row in which nothing is allowed attends to nothing.
+    let safe = masked != capped;
+    let weights = site.emit(Op::Normalize(Normalize::Softmax { axis: 3, safe }), &[masked])?;
     let stages = [scores, capped, masked, weights];
     if let Some(asked) = usize::try_from(stage).ok().and_then(|stage| stages.get(stage)) {
         site.output(3, *asked)?;
@@ -119,99 +119,99 @@ fn weights(site: &mut Site, queries: Value, keys: Value) -> Lowered<Value> {
 
 /// The scores with −∞ where no attention is allowed.
 fn mask(site: &mut Site, mut scores: Value) -> Lowered<Value> {
-    let ty = site.ty(scores);
-    let no_score = TensorType::new(ty.dtype, Vec::new());
-    if site.flag("is_causal", false)? {
-        let [_, _, rows, columns] = ty.shape.as_slice() else { return invalid("scores have four axes") };
-        let past = match site.has_input(4) {
-            true => site.input_type(4)?.shape.get(2).cloned().unwrap_or(Dim::Known(0)),
-            false => Dim::Known(0),
-        };
-        let earlier = on_side(site, [rows, columns], &past, false)?;
-        let never = site.filled(no_score.clone(), f64::NEG_INFINITY)?;
-        scores = site.elementwise(Elementwise::Where, &[earlier, scores, never])?;
+    for allowed in allowed(site, scores)? {
+        scores = only(site, allowed, scores)?;
     }
     let Some(mask) = site.optional_input(3)? else { return Ok(scores) };
-    if site.ty(mask).dtype == DType::Bool {
-        let never = site.filled(no_score, f64::NEG_INFINITY)?;
-        return site.elementwise(Elementwise::Where, &[mask, scores, never]);
+    let mask = with_unseen_keys(site, mask, scores)?;
+    if site.ty(mask).dtype == DType::Bool { only(site, mask, scores) } else { site.binary(Binary::Add, scores, mask) }
+}
+
+fn only(site: &mut Site, allowed: Value, scores: Value) -> Lowered<Value> {
+    let never = TensorType::new(site.ty(scores).dtype, Vec::new());
+    let never = site.filled(never, f64::NEG_INFINITY)?;
+    site.elementwise(Elementwise::Where, &[allowed, scores, never])
+}
+
+/// Keys behind the end of a mask are not attended to.
+fn with_unseen_keys(site: &mut Site, mask: Value, scores: Value) -> Lowered<Value> {
+    let ty = site.ty(mask);
+    let (Some(found), Some(wanted)) = (ty.shape.last().cloned(), site.ty(scores).shape.last().cloned()) else {
+        return Ok(mask);
+    };
+    match (found.known(), wanted.known()) {
+        (Some(found), Some(wanted)) if 1 < found && found < wanted => {}
+        _ => return Ok(mask),
     }
-    site.binary(Binary::Add, scores, mask)
-}
-
-/// Pairs of elements, turned by the angle whose cosine and sine the caches hold for the position.
-fn rotary_embedding(site: &mut Site) -> Lowered {
-    let x = site.input(0)?;
-    let shape = site.ty(x).shape;
-    let apart = heads(site, x, "num_heads")?;
-    let size = site.ty(apart).shape.last().cloned().unwrap_or(Dim::Known(0));
-    let turned = match site.int_or("rotary_embedding_dim", 0)? {
-        0 => size.clone(),
-        turned => Dim::Known(turned),
-    };
-    let (cos, sin) = (angles(site, 1)?, angles(site, 2)?);
-    let interleaved = site.flag("interleaved", false)?;
-    let moving = part(site, apart, 3, Dim::Known(0), &turned)?;
-    let moved = rotate(site, moving, [cos, sin], interleaved)?;
-    let result = if turned == size {
-        moved
-    } else {
-        let rest = size.sub(&turned)?;
-        let rest = part(site, apart, 3, turned, &rest)?;
-        site.emit(Op::Movement(Movement::Concat { axis: 3 }), &[moved, rest])?
-    };
-    let result = if shape.len() == 3 { site.transpose(result, vec![0, 2, 1, 3])? } else { result };
-    let result = site.reshape(result, shape)?;
-    site.output(0, result)
-}
-
-/// A cache at the positions, as `[batch, 1, sequence, pairs]`.
-fn angles(site: &mut Site, input: usize) -> Lowered<Value> {
-    let cache = site.input(input)?;
-    let rows = match site.optional_input(3)? {
-        Some(positions) => site.emit(Op::Select(Select::Gather { axis: 0, batch: 0 }), &[cache, positions])?,
-        None => cache,
-    };
-    let shape = site.ty(rows).shape;
-    let [batch, sequence, pairs] = shape.as_slice() else {
-        return invalid(format!("the cache at the positions is {}, expected three axes", site.ty(rows)));
-    };
-    site.reshape(rows, vec![batch.clone(), Dim::Known(1), sequence.clone(), pairs.clone()])
-}
-
-fn part(site: &mut Site, x: Value, along: usize, start: Dim, length: &Dim) -> Lowered<Value> {
-    let ty = site.ty(x);
-    if ty.shape.get(along) == Some(length) {
-        return Ok(x);
+    let value = Float(if ty.dtype == DType::Bool { 0.0 } else { f64::NEG_INFINITY });
+    let mut shape = ty.shape;
+    if let Some(last) = shape.last_mut() {
+        *last = wanted;
     }
-    site.emit(Op::Movement(Movement::slice_axis(&ty, along, start, length.clone())), &[x])
+    let (before, steps) = (vec![Dim::Known(0); shape.len()], vec![1; shape.len()]);
+    site.emit(Op::Movement(Movement::Pad { before, steps, value, shape }), &[mask])
 }
 
-/// `(a·cos − b·sin, a·sin + b·cos)` for the pairs (a, b), which are neighbours or lie half the size apart.
-fn rotate(site: &mut Site, x: Value, [cos, sin]: [Value; 2], interleaved: bool) -> Lowered<Value> {
-    let shape = site.ty(x).shape;
-    let last = axis(-1, shape.len())?;
-    let size = shape.get(last).cloned().unwrap_or(Dim::Known(0));
-    let half = size.floor_div(&Dim::Known(2))?;
-    let outer = shape.iter().take(last).cloned();
-    let (pairs, along) = match interleaved {
-        true => (outer.chain([half, Dim::Known(2)]).collect::<Vec<Dim>>(), 4),
-        false => (outer.chain([Dim::Known(2), half]).collect(), 3),
+/// Which keys each query may attend to, by its place: a query's own place among the keys is its number behind the past
+/// or, with a cache of which each sample uses a part, before the end of that part.
+fn allowed(site: &mut Site, scores: Value) -> Lowered<Vec<Value>> {
+    let ty = site.ty(scores);
+    let causal = site.flag("is_causal", false)?;
+    let (left, right) = (site.int_or("left_window_size", -1)?, site.int_or("right_window_size", -1)?);
+    let used = site.optional_input(6)?;
+    if !causal && left < 0 && right < 0 && used.is_none() {
+        return Ok(Vec::new());
+    }
+    let [batch, _, rows, columns] = ty.shape.as_slice() else { return invalid("scores have four axes") };
+    let places = TensorType::new(DType::I64, vec![rows.clone(), columns.clone()]);
+    let key = site.emit(Op::Source(Source::Iota { axis: 1, ty: places.clone() }), &[])?;
+    let mut found = Vec::new();
+    let used = match used {
+        Some(used) => {
+            let used = site.cast(used, DType::I64)?;
+            let one = Dim::Known(1);
+            let used = site.reshape(used, vec![batch.clone(), one.clone(), one.clone(), one])?;
+            found.push(site.elementwise(Elementwise::Compare(Compare::Less), &[key, used])?);
+            Some(used)
+        }
+        None => None,
     };
-    let apart = site.reshape(x, pairs.clone())?;
-    let mut one = pairs;
-    one.remove(along);
-    let mut side = |place| {
-        let half = part(site, apart, along, Dim::Known(place), &Dim::Known(1))?;
-        site.reshape(half, one.clone())
-    };
-    let (a, b) = (side(0)?, side(1)?);
-    let mut product = |x, angle| site.binary(Binary::Mul, x, angle);
-    let (a_cos, b_sin, a_sin, b_cos) = (product(a, cos)?, product(b, sin)?, product(a, sin)?, product(b, cos)?);
-    let (first, second) = (site.binary(Binary::Sub, a_cos, b_sin)?, site.binary(Binary::Add, a_sin, b_cos)?);
-    let mut kept = site.ty(first).shape;
-    kept.insert(along, Dim::Known(1));
-    let (first, second) = (site.reshape(first, kept.clone())?, site.reshape(second, kept)?);
-    let joined = site.emit(Op::Movement(Movement::Concat { axis: along }), &[first, second])?;
-    site.reshape(joined, shape)
+    if causal || left >= 0 || right >= 0 {
+        let number = site.emit(Op::Source(Source::Iota { axis: 0, ty: places }), &[])?;
+        let query = match used {
+            Some(used) => {
+                let count = site.size(rows)?;
+                let first = site.binary(Binary::Sub, used, count)?;
+                site.binary(Binary::Add, number, first)?
+            }
+            None if site.has_input(4) => {
+                let past = site.input_type(4)?.shape.get(2).cloned().unwrap_or(Dim::Known(0));
+                let past = site.size(&past)?;
+                site.binary(Binary::Add, number, past)?
+            }
+            None => number,
+        };
+        found.extend(near(site, query, key, [(causal, 0), (right >= 0, right)])?);
+        if left >= 0 {
+            let left = site.size(&Dim::Known(left))?;
+            let reach = site.binary(Binary::Add, key, left)?;
+            found.push(site.elementwise(Elementwise::Compare(Compare::LessOrEqual), &[query, reach])?);
+        }
+    }
+    Ok(found)
+}
+
+/// Keys at most so far behind the query, where that is asked for.
+fn near(site: &mut Site, query: Value, key: Value, limits: [(bool, i64); 2]) -> Lowered<Vec<Value>> {
+    let mut found = Vec::new();
+    for (_, limit) in limits.into_iter().filter(|(asked, _)| *asked) {
+        let reach = if limit == 0 {
+            query
+        } else {
+            let limit = site.size(&Dim::Known(limit))?;
+            site.binary(Binary::Add, query, limit)?
+        };
+        found.push(site.elementwise(Elementwise::Compare(Compare::LessOrEqual), &[key, reach])?);
+    }
+    Ok(found)
 }

@@ -39,6 +39,17 @@ pub(super) const OPERATORS: &[OpDef] = &[
     OpDef::new("Round", 11, |site| plain(site, Function::Round)),
     OpDef::new("Sin", 7, |site| plain(site, Function::Sin)),
     OpDef::new("Cos", 7, |site| plain(site, Function::Cos)),
+    OpDef::new("Tan", 7, |site| plain(site, Function::Tan)),
+    OpDef::new("Asin", 7, |site| plain(site, Function::Asin)),
+    OpDef::new("Acos", 7, |site| plain(site, Function::Acos)),
+    OpDef::new("Atan", 7, |site| plain(site, Function::Atan)),
+    OpDef::new("Sinh", 9, |site| plain(site, Function::Sinh)),
+    OpDef::new("Cosh", 9, |site| plain(site, Function::Cosh)),
+    OpDef::new("Asinh", 9, |site| plain(site, Function::Asinh)),
+    OpDef::new("Acosh", 9, |site| plain(site, Function::Acosh)),
+    OpDef::new("Atanh", 9, |site| plain(site, Function::Atanh)),
+    OpDef::new("Shrink", 9, |site| two(site, Function::Shrink, [("lambd", 0.5), ("bias", 0.0)])),
+    OpDef::new("SwiGLU", 28, swiglu),
     OpDef::new("Not", 1, |site| plain(site, Function::Not)).folding(|site| fold_1(site, |x| Dim::Known(1).sub(x))),
     OpDef::new("IsNaN", 9, |site| plain(site, Function::IsNan)),
     OpDef::new("IsInf", 10, is_infinite),
@@ -93,6 +104,15 @@ fn two(site: &mut Site, function: Function, [first, second]: [Parameter; 2]) -> 
     site.output(0, result)
 }
 
+/// `swish(a)·b`.
+fn swiglu(site: &mut Site) -> Lowered {
+    let (gate, x) = (site.input(0)?, site.input(1)?);
+    let parameter = site.float_or("alpha", 1.0)?;
+    let gate = site.unary(Function::Swish, [parameter, 0.0], gate)?;
+    let result = site.binary(Binary::Mul, gate, x)?;
+    site.output(0, result)
+}
+
 fn gelu(site: &mut Site) -> Lowered {
     match site.word_or("approximate", "none")?.as_str() {
         "none" => plain(site, Function::Gelu),
@@ -120,7 +140,8 @@ fn clip_by_attributes(site: &mut Site) -> Lowered {
 /// Limits that are constants become parameters; others stay operands.
 fn clip_by_inputs(site: &mut Site) -> Lowered {
     let x = site.input(0)?;
-    let limits = [site.constant_scalar(1), site.constant_scalar(2)];
+    let is_float = site.ty(x).dtype.is_float();
+    let limits = [1, 2].map(|index| site.constant_scalar(index).filter(|_| is_float));
     let mut result = clip(site, x, limits[0], limits[1])?;
     for (index, op) in [(1, Binary::Max), (2, Binary::Min)] {
         if site.has_input(index) && limits[index - 1].is_none() {
@@ -159,18 +180,22 @@ fn is_infinite(site: &mut Site) -> Lowered {
     site.output(0, result)
 }
 
-/// A constant exponent makes a function of one tensor.
+/// A constant exponent makes a function of one tensor. A power of integers is computed in double precision where the
+/// exponent is no integer.
 fn pow(site: &mut Site) -> Lowered {
     let x = site.input(0)?;
+    let dtype = site.ty(x).dtype;
     let result = match site.constant_scalar(1) {
-        Some(exponent) if site.input_type(1)?.rank() <= site.ty(x).rank() => {
+        Some(exponent) if dtype.is_float() && site.input_type(1)?.rank() <= site.ty(x).rank() => {
             site.unary(Function::Pow, [exponent, 0.0], x)?
         }
         _ => {
             let exponent = site.input(1)?;
-            let dtype = site.ty(x).dtype;
-            let exponent = site.cast(exponent, dtype)?;
-            site.binary(Binary::Pow, x, exponent)?
+            let wide = dtype.is_integer() && site.ty(exponent).dtype.is_float();
+            let common = if wide { DType::F64 } else { dtype };
+            let (x, exponent) = (site.cast(x, common)?, site.cast(exponent, common)?);
+            let power = site.binary(Binary::Pow, x, exponent)?;
+            site.cast(power, dtype)?
         }
     };
     site.output(0, result)

@@ -1,10 +1,10 @@
-//! Choice of slices by index, and the other way round.
+//! Choice of slices by index.
 //!
-//! Every operator here becomes one `gather` or `scatter_add`: what is chosen along several axes is chosen along one,
-//! to which they are merged.
+//! Every operator here becomes one `gather`: what is chosen along several axes is chosen along one, to which they are
+//! merged.
 
-use lrpc_ir::ops::{Binary, Compare, Elementwise, Movement, Select};
-use lrpc_ir::types::{DType, Float, TensorType, product};
+use lrpc_ir::ops::{Binary, Compare, Elementwise, Function, Movement, Select, Source};
+use lrpc_ir::types::{DType, TensorType, product};
 use lrpc_ir::{Dim, Op, Value};
 
 use super::finding::{Lowered, invalid, unsupported};
@@ -16,8 +16,7 @@ pub(super) const OPERATORS: &[OpDef] = &[
     OpDef::new("Gather", 1, gather).folding(fold_gather),
     OpDef::new("GatherElements", 11, gather_elements),
     OpDef::new("GatherND", 11, gather_nd),
-    OpDef::new("ScatterElements", 11, scatter_elements),
-    OpDef::new("ScatterND", 11, scatter_nd),
+    OpDef::new("ReverseSequence", 10, reverse_sequence),
 ];
 
 /// One known index is a slice; others stay a gather.
@@ -89,7 +88,7 @@ pub(super) fn elements_at(site: &mut Site, x: Value, index: Value, along: usize)
 }
 
 /// The permutation that makes axis `along` the last one, and the one that undoes it.
-fn to_end(rank: usize, along: usize) -> (Vec<usize>, Vec<usize>) {
+pub(super) fn to_end(rank: usize, along: usize) -> (Vec<usize>, Vec<usize>) {
     let there: Vec<usize> = (0..rank).filter(|axis| *axis != along).chain([along]).collect();
     let last = rank.saturating_sub(1);
     let back = (0..rank).map(|axis| match axis.cmp(&along) {
@@ -98,29 +97,6 @@ fn to_end(rank: usize, along: usize) -> (Vec<usize>, Vec<usize>) {
         std::cmp::Ordering::Greater => axis.saturating_sub(1),
     });
     (there, back.collect())
-}
-
-/// As `y[…, index[…, i, …], …] = updates[…, i, …]`, in a copy of the data.
-fn scatter_elements(site: &mut Site) -> Lowered {
-    let (data, index, updates) = (site.input(0)?, site.input(1)?, site.input(2)?);
-    let ty = site.ty(data);
-    let along = axis(site.int_or("axis", 0)?, ty.rank())?;
-    let (to_end, back) = to_end(ty.rank(), along);
-    let data = site.transpose(data, to_end.clone())?;
-    let (index, updates) = (site.transpose(index, to_end.clone())?, site.transpose(updates, to_end)?);
-    let whole = site.ty(data).shape;
-    let Some(size) = whole.last().cloned() else { return invalid("the data is a scalar") };
-    let batch = ty.rank().saturating_sub(1);
-    let scatter = Op::Select(Select::ScatterAdd { axis: batch, batch, size });
-    let merged = merge(site, data, updates, index, |site, updates, index| {
-        let placed = site.emit(scatter.clone(), &[updates, index])?;
-        // What the index does not reach along the other axes stays as it is.
-        let (before, steps) = (vec![Dim::Known(0); whole.len()], vec![1; whole.len()]);
-        let pad = Movement::Pad { before, steps, value: Float(0.0), shape: whole.clone() };
-        if site.ty(placed).shape == whole { Ok(placed) } else { site.emit(Op::Movement(pad), &[placed]) }
-    })?;
-    let result = site.transpose(merged, back)?;
-    site.output(0, result)
 }
 
 // One index per slice.
@@ -133,21 +109,9 @@ fn gather_nd(site: &mut Site) -> Lowered {
     site.output(0, result)
 }
 
-fn scatter_nd(site: &mut Site) -> Lowered {
-    let (data, index, updates) = (site.input(0)?, site.input(1)?, site.input(2)?);
-    let whole = site.ty(data).shape;
-    let (data, index) = merge_axes(site, data, index, 0)?;
-    let Some(size) = site.ty(data).shape.first().cloned() else { return invalid("the data is a scalar") };
-    let scatter = Op::Select(Select::ScatterAdd { axis: 0, batch: 0, size });
-    let merged =
-        merge(site, data, updates, index, |site, updates, index| site.emit(scatter.clone(), &[updates, index]))?;
-    let result = site.reshape(merged, whole)?;
-    site.output(0, result)
-}
-
 /// The operand with the axes behind the first `batch` that the index's last axis names merged to one, and the index
 /// into that, without its last axis.
-fn merge_axes(site: &mut Site, x: Value, index: Value, batch: usize) -> Lowered<(Value, Value)> {
+pub(super) fn merge_axes(site: &mut Site, x: Value, index: Value, batch: usize) -> Lowered<(Value, Value)> {
     let (ty, places) = (site.ty(x), site.ty(index));
     let Some((Dim::Known(count), rest)) = places.shape.split_last() else {
         return unsupported(format!("the last axis of the index {places} has no fixed length"));
@@ -209,29 +173,27 @@ pub(super) fn count_from_end(site: &mut Site, index: Value, size: Value) -> Lowe
     site.elementwise(Elementwise::Where, &[negative, counted, index])
 }
 
-/// The data with updates in it: `scatter` adds values to zeros at the places of the index. Without a reduction the
-/// specification asks for places that differ, so that each sum has one summand.
-fn merge(
-    site: &mut Site,
-    data: Value,
-    updates: Value,
-    index: Value,
-    scatter: impl Fn(&mut Site, Value, Value) -> Lowered<Value>,
-) -> Lowered<Value> {
-    let ty = site.ty(data);
-    let number = if ty.dtype == DType::Bool { DType::I32 } else { ty.dtype };
-    let updates = site.cast(updates, number)?;
-    let sums = scatter(site, updates, index)?;
-    match site.word_or("reduction", "none")?.as_str() {
-        "none" => {}
-        "add" if ty.dtype != DType::Bool => return site.binary(Binary::Add, data, sums),
-        other => return unsupported(format!("the reduction {other:?}")),
+/// Place t of a sequence is taken from place `length − 1 − t` as long as t lies in the sequence, and from t behind it.
+fn reverse_sequence(site: &mut Site) -> Lowered {
+    let (x, lengths) = (site.input(0)?, site.input(1)?);
+    let rank = site.ty(x).rank();
+    let batch = axis(site.int_or("batch_axis", 1)?, rank)?;
+    let time = axis(site.int_or("time_axis", 0)?, rank)?;
+    if batch.max(time) != 1 || batch == time {
+        return invalid(format!("batch_axis is {batch} and time_axis {time}; one is 0, the other 1"));
     }
-    let ones = site.ty(updates).with_dtype(DType::I32);
-    let ones = site.filled(ones, 1.0)?;
-    let counts = scatter(site, ones, index)?;
-    let zero = site.filled(TensorType::new(DType::I32, Vec::new()), 0.0)?;
-    let hit = site.elementwise(Elementwise::Compare(Compare::Greater), &[counts, zero])?;
-    let sums = site.cast(sums, ty.dtype)?;
-    site.emit(Op::Elementwise(Elementwise::Where), &[hit, sums, data])
+    let perm: Vec<usize> = [batch, time].into_iter().chain(2..rank).collect();
+    let x = site.transpose(x, perm.clone())?;
+    let [samples, steps] = [0, 1].map(|axis| site.ty(x).shape.get(axis).cloned().unwrap_or(Dim::Known(0)));
+    let ty = TensorType::new(DType::I64, vec![samples.clone(), steps]);
+    let place = site.emit(Op::Source(Source::Iota { axis: 1, ty }), &[])?;
+    let lengths = site.cast(lengths, DType::I64)?;
+    let lengths = site.reshape(lengths, vec![samples, Dim::Known(1)])?;
+    let last = site.unary(Function::Shift, [-1.0, 0.0], lengths)?;
+    let mirrored = site.binary(Binary::Sub, last, place)?;
+    let inside = site.elementwise(Elementwise::Compare(Compare::Less), &[place, lengths])?;
+    let index = site.elementwise(Elementwise::Where, &[inside, mirrored, place])?;
+    let reversed = site.emit(Op::Select(Select::Gather { axis: 1, batch: 1 }), &[x, index])?;
+    let result = site.transpose(reversed, perm)?;
+    site.output(0, result)
 }

@@ -51,8 +51,15 @@ fn operands(site: &mut Site) -> Lowered<Vec<Value>> {
 
 fn conv(site: &mut Site) -> Lowered {
     let operands = operands(site)?;
-    let sizes = spatial(site, operands[0])?;
-    let kernel = kernel(site, operands[1])?;
+    let result = convolve(site, &operands)?;
+    site.output(0, result)
+}
+
+/// The convolution of an input with a weight, and with a bias if there is one, as the node's attributes state it.
+pub(super) fn convolve(site: &mut Site, operands: &[Value]) -> Lowered<Value> {
+    let &[x, weight, ..] = operands else { return invalid("a convolution has an input and a weight") };
+    let sizes = spatial(site, x)?;
+    let kernel = kernel(site, weight)?;
     let windows = Windows::read(site, &sizes, kernel)?;
     let geometry = Geometry {
         spatial: windows.counts(&sizes, false)?,
@@ -61,8 +68,7 @@ fn conv(site: &mut Site) -> Lowered {
         dilations: windows.dilations,
         groups: groups(site)?,
     };
-    let result = site.emit(Op::Linear(Linear::Conv(geometry)), &operands)?;
-    site.output(0, result)
+    site.emit(Op::Linear(Linear::Conv(geometry)), operands)
 }
 
 /// `output = stride·(input − 1) + output_padding + span − before − after` (ONNX, `ConvTranspose`), solved for the output
@@ -170,9 +176,14 @@ fn gemm(site: &mut Site) -> Lowered {
     site.output(0, result)
 }
 
-/// `numpy.matmul`: the last two axes are matrices, the others are broadcast.
 fn mat_mul(site: &mut Site) -> Lowered {
-    let (mut a, mut b) = (site.input(0)?, site.input(1)?);
+    let (a, b) = (site.input(0)?, site.input(1)?);
+    let result = multiply(site, a, b)?;
+    site.output(0, result)
+}
+
+/// `numpy.matmul`: the last two axes are matrices, the others are broadcast.
+pub(super) fn multiply(site: &mut Site, mut a: Value, mut b: Value) -> Lowered<Value> {
     let (left, right) = (site.ty(a).shape, site.ty(b).shape);
     let (rows, columns) = (left.len(), right.len());
     if rows == 0 || columns == 0 {
@@ -181,8 +192,7 @@ fn mat_mul(site: &mut Site) -> Lowered {
     if columns <= 2 || rows == 1 {
         // One operand is a plain matrix or vector: all other axes of the other are free.
         let contract = vec![(rows - 1, columns.saturating_sub(2))];
-        let result = site.emit(Op::Linear(Linear::Dot(Dot { batch: vec![], contract })), &[a, b])?;
-        return site.output(0, result);
+        return site.emit(Op::Linear(Linear::Dot(Dot { batch: vec![], contract })), &[a, b]);
     }
     let outer = broadcast_shape(&left[..rows - 2], &right[..columns - 2])?;
     let with_outer = |matrix: &[Dim]| [outer.as_slice(), matrix].concat();
@@ -190,6 +200,5 @@ fn mat_mul(site: &mut Site) -> Lowered {
     b = site.broadcast(b, &with_outer(&right[columns - 2..]))?;
     let batch: Vec<(usize, usize)> = (0..outer.len()).map(|axis| (axis, axis)).collect();
     let contract = vec![(outer.len() + 1, outer.len())];
-    let result = site.emit(Op::Linear(Linear::Dot(Dot { batch, contract })), &[a, b])?;
-    site.output(0, result)
+    site.emit(Op::Linear(Linear::Dot(Dot { batch, contract })), &[a, b])
 }

@@ -6,7 +6,10 @@
 
 mod attention;
 mod batch_norm;
+mod bits;
+mod columns;
 mod control;
+mod determinant;
 mod einsum;
 mod elementwise;
 mod evaluate;
@@ -14,17 +17,23 @@ mod finding;
 mod gather;
 mod known;
 mod linear;
+mod linear_attention;
 mod loss;
 mod lowering;
 mod movement;
 mod normalize;
 mod pad;
 mod pool;
+mod qlinear;
+mod quantize;
 mod reduce;
+mod refused;
 mod resize;
 mod roi;
+mod rotary;
 mod sample;
 mod scan;
+mod scatter;
 mod select;
 mod signal;
 mod site;
@@ -205,7 +214,7 @@ impl<'m> Import<'m> {
 /// Lowers one node, into the value slots of its outputs.
 fn lower_node<'m>(lowering: &mut Lowering<'m>, node: &'m NodeProto, used: &HashSet<&str>) -> Lowered {
     let domain = canonical_domain(node.domain());
-    let Some(opset) = lowering.file.opset(domain) else {
+    let Some(opset) = lowering.file.opset_of(node) else {
         return invalid("the model does not import the operator's domain");
     };
     let def = table::find(domain, node.op_type(), opset)?;

@@ -144,6 +144,7 @@ fn max_unpool(site: &mut Site) -> Lowered {
     let strides = window::positive(site, "strides", sizes.len())?;
     let (before, after) = window::pads(site, sizes.len())?;
     let mut shape = ty.shape.iter().take(2).cloned().collect::<Vec<Dim>>();
+    let apart = kernel.iter().zip(&strides).all(|(taps, stride)| taps <= stride);
     let padding = before.iter().zip(&after);
     for (((size, taps), stride), (before, after)) in sizes.iter().zip(kernel).zip(strides).zip(padding) {
         let last = size.sub(&Dim::Known(1))?.mul(&Dim::Known(stride))?;
@@ -151,12 +152,16 @@ fn max_unpool(site: &mut Site) -> Lowered {
     }
     let flat = vec![product(&ty.shape)?];
     let (x, index) = (site.reshape(x, flat.clone())?, site.reshape(index, flat.clone())?);
-    let ones = site.filled(TensorType::new(ty.dtype, flat), 1.0)?;
-    let scatter = Op::Select(Select::ScatterAdd { axis: 0, batch: 0, size: product(&shape)? });
-    let (sums, counts) = (site.emit(scatter.clone(), &[x, index])?, site.emit(scatter, &[ones, index])?);
-    let counts = site.unary(Function::Clip, [1.0, f64::INFINITY], counts)?;
-    let means = site.binary(Binary::Div, sums, counts)?;
-    let mut result = site.reshape(means, shape.clone())?;
+    let size = product(&shape)?;
+    let scatter = Op::Select(Select::ScatterAdd { axis: 0, batch: 0, size, unique_indices: apart });
+    let mut elements = site.emit(scatter.clone(), &[x, index])?;
+    if !apart {
+        let ones = site.filled(TensorType::new(ty.dtype, flat), 1.0)?;
+        let counts = site.emit(scatter, &[ones, index])?;
+        let counts = site.unary(Function::Clip, [1.0, f64::INFINITY], counts)?;
+        elements = site.binary(Binary::Div, elements, counts)?;
+    }
+    let mut result = site.reshape(elements, shape.clone())?;
     if let Some(stated) = site.sizes(2)?
         && stated != shape
     {
@@ -169,9 +174,14 @@ fn max_unpool(site: &mut Site) -> Lowered {
 
 fn average_pool(site: &mut Site) -> Lowered {
     let x = site.input(0)?;
-    let padded = site.flag("count_include_pad", false)?;
-    let result = pool(site, x, if padded { PoolKind::AverageWithPadding } else { PoolKind::Average })?;
+    let result = average(site, x)?;
     site.output(0, result)
+}
+
+/// The average of each window of `x`.
+pub(super) fn average(site: &mut Site, x: Value) -> Lowered<Value> {
+    let padded = site.flag("count_include_pad", false)?;
+    pool(site, x, if padded { PoolKind::AverageWithPadding } else { PoolKind::Average })
 }
 
 /// `(Σ |x|^p)^(1/p)`, where `sum` makes the sum.

@@ -2,9 +2,10 @@
 
 use lrpc_ir::Value;
 use lrpc_ir::ops::{Binary, Function, Reduce, ReduceKind};
+use lrpc_ir::types::DType;
 use lrpc_ir::{Dim, Op};
 
-use super::finding::{Lowered, unsupported};
+use super::finding::Lowered;
 use super::known::Known;
 use super::site::{Site, axis};
 use super::table::OpDef;
@@ -53,10 +54,12 @@ fn reduce(site: &mut Site, x: Value, kind: ReduceKind) -> Lowered<Value> {
 
 fn plain(site: &mut Site, kind: ReduceKind) -> Lowered {
     let x = site.input(0)?;
-    if kind == ReduceKind::Mean && !site.ty(x).dtype.is_float() {
-        return unsupported("the mean of integers");
-    }
+    let dtype = site.ty(x).dtype;
+    // The mean of integers is rounded towards zero.
+    let wide = kind == ReduceKind::Mean && !dtype.is_float();
+    let x = if wide { site.cast(x, DType::F64)? } else { x };
     let result = reduce(site, x, kind)?;
+    let result = site.cast(result, dtype)?;
     site.output(0, result)
 }
 

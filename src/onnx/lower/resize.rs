@@ -64,9 +64,7 @@ fn simple(site: &mut Site, scales: Option<Vec<f64>>) -> Lowered {
         let result = finish(site, x, op(Rounding::Floor), Target::Scales(scales))?;
         return site.output(0, result);
     }
-    let part = |shrinking: bool| {
-        scales.iter().map(move |scale| if (*scale < 1.0) == shrinking { *scale } else { 1.0 })
-    };
+    let part = |shrinking: bool| scales.iter().map(move |scale| if (*scale < 1.0) == shrinking { *scale } else { 1.0 });
     let smaller = finish(site, x, op(Rounding::Ceil), Target::Scales(part(true).collect()))?;
     let result = if scales.iter().any(|scale| *scale > 1.0) {
         finish(site, smaller, op(Rounding::Floor), Target::Scales(part(false).collect()))?

@@ -20,7 +20,7 @@ pub(super) fn operator(file: &ModelFile, node: &NodeProto) -> Operator {
     Operator {
         name: node.op_type().to_string(),
         domain: canonical_domain(node.domain()).to_string(),
-        opset: file.opset(node.domain()),
+        opset: file.opset_of(node),
     }
 }
 

@@ -4,8 +4,9 @@ use super::finding::{Lowered, unsupported};
 use super::known::Known;
 use super::site::Site;
 use super::{
-    attention, batch_norm, control, einsum, elementwise, gather, linear, loss, movement, normalize, pad, pool, reduce,
-    resize, roi, sample, scan, select, signal, slice, source, terms,
+    attention, batch_norm, bits, columns, control, determinant, einsum, elementwise, gather, linear, linear_attention,
+    loss, movement, normalize, pad, pool, qlinear, quantize, reduce, refused, resize, roi, rotary, sample, scan,
+    scatter, select, signal, slice, source, terms,
 };
 
 /// An ONNX operator and how it becomes primitives.
@@ -30,6 +31,11 @@ impl OpDef {
         Self { name, domain: "", since, fold: |_| Ok(None), lower }
     }
 
+    /// An operator of ONNX Runtime's own domain.
+    pub(super) const fn microsoft(name: &'static str, lower: fn(&mut Site) -> Lowered) -> Self {
+        Self { name, domain: "com.microsoft", since: 1, fold: |_| Ok(None), lower }
+    }
+
     /// The operator, evaluated at import where it can be.
     pub(super) const fn folding(self, fold: fn(&mut Site) -> Lowered<Option<Known>>) -> Self {
         Self { fold, ..self }
@@ -37,20 +43,27 @@ impl OpDef {
 }
 
 /// Every operator, by family.
-const OPERATORS: [&[OpDef]; 22] = [
+const OPERATORS: [&[OpDef]; 31] = [
     source::OPERATORS,
     elementwise::OPERATORS,
     linear::OPERATORS,
     einsum::OPERATORS,
     attention::OPERATORS,
+    rotary::OPERATORS,
     reduce::OPERATORS,
     movement::OPERATORS,
     slice::OPERATORS,
     pad::OPERATORS,
     gather::OPERATORS,
+    scatter::OPERATORS,
+    bits::OPERATORS,
+    determinant::OPERATORS,
+    linear_attention::OPERATORS,
+    refused::OPERATORS,
     select::OPERATORS,
     pool::OPERATORS,
     resize::OPERATORS,
+    columns::OPERATORS,
     sample::OPERATORS,
     roi::OPERATORS,
     normalize::OPERATORS,
@@ -60,6 +73,8 @@ const OPERATORS: [&[OpDef]; 22] = [
     terms::OPERATORS,
     scan::OPERATORS,
     control::OPERATORS,
+    quantize::OPERATORS,
+    qlinear::OPERATORS,
 ];
 
 /// Every operator that can be lowered; one whose meaning has changed stands there once per meaning.

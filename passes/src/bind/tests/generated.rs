@@ -11,7 +11,7 @@ use lrpc_ir::plan::{KernelCall, Place, Plan, Step};
 use lrpc_ir::{Bindings, Graph, NodeId, Value, text};
 
 use super::{check_replays, parsed, sizes};
-use crate::bind::{Request, Strategy, bind, concretise, fuse, keep, rewrite, simplify, slice, statistics, verify_plan};
+use crate::bind::{Request, Strategy, bind, concrete, fuse, keep, rewrite, simplify, statistics, verify_plan};
 
 /// Marsaglia's xorshift: small, and the same everywhere.
 struct Random(u64);
@@ -206,8 +206,7 @@ fn check_generated(seed: u64, count: usize, strategy: Strategy) -> usize {
 
     let mut memory = Memory::default();
     plan.prepare.iter().chain(&plan.steps).for_each(|step| memory.run(&plan, step));
-    let sliced = slice::slice(&graph, &request).unwrap();
-    let concrete = concretise::concretise(&sliced, &request.dims).unwrap();
+    let concrete = concrete(&graph, &request).unwrap();
     let simplified = simplify::simplify(&keep::deliver(&concrete).unwrap().graph).unwrap().graph;
     let given = |name: &str| (name.starts_with('i') || matches!(name, "w" | "v")).then(|| source(name));
     let expected = evaluate(&simplified, &given);

@@ -144,53 +144,54 @@ fn memory_beyond_addresses_is_refused() {
 }
 
 const LOOP: &str = "lrpc 1
-input %n : i64[]
 input %x : f32[S]
+input %s : f32[T, S]
 forward
-  %y = loop %n, %x {carried=1} : f32[S] from \"/loop\"
+  %y, %t = loop %x, %s {trips=T, reverse=true, carried=1, scanned=1} : f32[S], f32[T, S] from \"/loop\"
     body
       input %i : i64[]
       input %v : f32[S]
+      input %w : f32[S]
       forward
-        %go = const 1 : bool[]
-        %w = relu %v : f32[S]
-        %u = neg %w : f32[S]
-      result \"go\" = %go
+        %u = add %v, %w : f32[S]
+        %r = relu %u : f32[S]
       result \"u\" = %u
+      result \"r\" = %r
     end
 result \"y\" = %y
+result \"t\" = %t
 ";
 
 #[test]
 fn loops_hold_plans_of_their_own() {
-    let plan = bind(&parsed(LOOP), &Request { dims: sizes(&[("S", 5)]), ..Request::default() }).unwrap();
-    let KernelCall::Loop(body) = &plan.steps[0].call else { panic!("no loop") };
-    assert_eq!(body.inputs.len(), 2);
-    assert_eq!(body.steps.len(), 1);
-    assert_eq!(body.arena_bytes, 64);
+    let plan = bind(&parsed(LOOP), &Request { dims: sizes(&[("S", 5), ("T", 3)]), ..Request::default() }).unwrap();
+    let KernelCall::Loop { trips: 3, reverse: true, carried: 1, scanned: 1, body } = &plan.steps[0].call else {
+        panic!("no loop")
+    };
+    assert_eq!((body.inputs.len(), body.steps.len()), (3, 1));
+    assert_eq!(plan.buffer(plan.results[1].1).shape, [3, 5]);
 }
 
 #[test]
-fn stacks_of_unknown_length_are_refused() {
-    let graph = LOOP.replace("      result \"u\" = %u\n", "      result \"u\" = %u\n      result \"w\" = %w\n");
-    let graph = graph
-        .replace("%y = loop %n, %x {carried=1} : f32[S]", "%y, %s = loop %n, %x {carried=1} : f32[S], f32[trips, S]");
-    let graph = lrpc_ir::text::parse(&graph).unwrap();
-    let error = bind(&graph, &Request { dims: sizes(&[("S", 5)]), ..Request::default() }).unwrap_err();
-    assert_eq!(error.message, "axis 0 of f32[trips, 5] has a size that depends on the data");
-}
-
-#[test]
-fn branches_hold_plans_of_their_own() {
+fn a_branch_takes_the_place_of_its_conditional() {
     let graph = "lrpc 1
-input %c : bool[]
 input %x : f32[S]
 forward
-  %y = cond %c, %x : f32[S]
+  %y = cond %x {choice=C} : f32[S]
     then
       input %a : f32[S]
       forward
-        %p = relu %a : f32[S]
+        %p = cond %a {choice=1-C} : f32[S]
+          then
+            input %a : f32[S]
+            result \"a\" = %a
+          end
+          else
+            input %a : f32[S]
+            forward
+              %x = relu %a : f32[S]
+            result \"x\" = %x
+          end
       result \"p\" = %p
     end
     else
@@ -199,7 +200,9 @@ forward
     end
 result \"y\" = %y
 ";
-    let plan = bind(&parsed(graph), &Request { dims: sizes(&[("S", 5)]), ..Request::default() }).unwrap();
-    let KernelCall::Cond(then_plan, else_plan) = &plan.steps[0].call else { panic!("no branches") };
-    assert_eq!((then_plan.steps.len(), else_plan.steps.len()), (1, 0));
+    let graph = parsed(graph);
+    let bound = |choice: i64| bind(&graph, &Request { dims: sizes(&[("S", 5), ("C", choice)]), ..Request::default() });
+    assert_eq!(bound(1).unwrap().steps.len(), 1, "the relu");
+    assert_eq!(bound(0).unwrap().steps.len(), 0);
+    assert_eq!(bound(2).unwrap_err().message, "its choice C is 2, neither 0 nor 1");
 }

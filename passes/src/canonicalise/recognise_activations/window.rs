@@ -113,7 +113,9 @@ pub(super) fn operands(graph: &Graph, value: Value) -> Option<Vec<Value>> {
         Elementwise::Binary(binary) => BINARIES.contains(binary),
         Elementwise::Compare(_) | Elementwise::Where => true,
         Elementwise::Cast(dtype) => dtype.is_float(),
+        Elementwise::Narrow(_) | Elementwise::BitCast { .. } => false,
         Elementwise::Derivative(_) | Elementwise::Secant(_) => false,
+        Elementwise::Quantize | Elementwise::Dequantize => false,
     };
     let mut operands = graph.operands(value.node);
     operands.retain(|&operand| scalar(graph, operand).is_none());
