@@ -1,7 +1,7 @@
 //! Softmax and normalisations.
 
-use lrpc_ir::ops::{Binary, Function, Normalize, Pool, PoolKind, Reduce, ReduceKind, Select, Window};
-use lrpc_ir::types::{DType, Float, TensorType, product};
+use lrpc_ir::ops::{Binary, Function, Normalize, Pool, PoolKind, Reduce, ReduceKind, Window};
+use lrpc_ir::types::{Float, TensorType, product};
 use lrpc_ir::{Dim, Op, Value};
 
 use super::finding::{Lowered, invalid, unsupported};
@@ -13,8 +13,6 @@ pub(super) const OPERATORS: &[OpDef] = &[
     OpDef::new("Softmax", 13, |site| along_axis(site, softmax)),
     OpDef::new("LogSoftmax", 1, |site| flattened(site, log_softmax)),
     OpDef::new("LogSoftmax", 13, |site| along_axis(site, log_softmax)),
-    OpDef::new("Hardmax", 1, |site| flattened(site, hardest)),
-    OpDef::new("Hardmax", 13, |site| along_axis(site, hardest)),
     OpDef::new("LRN", 1, local_response),
     OpDef::new("InstanceNormalization", 1, instance_norm),
     OpDef::new("GroupNormalization", 18, group_norm_of_groups),
@@ -34,17 +32,6 @@ fn softmax(site: &mut Site, x: Value, axis: usize) -> Lowered<Value> {
 
 fn log_softmax(site: &mut Site, x: Value, axis: usize) -> Lowered<Value> {
     site.emit(Op::Normalize(Normalize::LogSoftmax { axis }), &[x])
-}
-
-/// 1 at the first largest element, 0 elsewhere.
-fn hardest(site: &mut Site, x: Value, axis: usize) -> Lowered<Value> {
-    let ty = site.ty(x);
-    let depth = ty.shape.get(axis).cloned().unwrap_or(Dim::Known(0));
-    let winner = site.emit(Op::Select(Select::ArgMax { axis }), &[x])?;
-    let hot = site.emit(Op::Select(Select::OneHot { depth, dtype: DType::Bool }), &[winner])?;
-    let last = ty.rank().saturating_sub(1);
-    let hot = site.transpose(hot, (0..axis).chain([last]).chain(axis..last).collect())?;
-    site.cast(hot, ty.dtype)
 }
 
 fn along_axis(site: &mut Site, op: Along) -> Lowered {

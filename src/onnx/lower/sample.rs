@@ -128,7 +128,10 @@ fn taps(site: &mut Site, x: Value, size: &Dim, weighing: Weighing, beside: Besid
     if weighing == Weighing::Nearest {
         x = site.unary(Function::Round, [0.0; 2], x)?;
     }
-    x = brought_inside(site, x, size, beside)?;
+    // Of the four nearest elements each is looked up for itself.
+    if weighing != Weighing::Cubic || beside != Beside::Edge {
+        x = brought_inside(site, x, size, beside)?;
+    }
     if weighing == Weighing::Nearest {
         return Ok(vec![tap(site, x, None, size, beside)?]);
     }
