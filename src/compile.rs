@@ -100,6 +100,21 @@ pub fn compile_observed(
     Ok(Compiled { graph, report, file })
 }
 
+/// Compiles the model at `path` for its outputs alone: a graph without relevance, of models of any type. What `options`
+/// say of rules, targets and tensors is not looked at; `observe` sees the graph after every pass.
+///
+/// # Errors
+/// Models that are refused.
+pub fn compile_forward(
+    path: &Path,
+    options: &CompileOptions,
+    observe: &mut dyn FnMut(&PassDef, &Graph),
+) -> Result<Compiled, Error> {
+    let Imported { mut graph, file, .. } = import_model(path, &options.limits)?;
+    let report = compile::forward(&mut graph, options.verify, observe)?;
+    Ok(Compiled { graph, report, file })
+}
+
 /// Imports the model at `path`.
 ///
 /// # Errors

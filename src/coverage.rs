@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use lrpc_ir::{Diagnostic, DiagnosticKind};
+use lrpc_ir::{Diagnostic, DiagnosticKind, Diagnostics, Graph};
 use lrpc_passes::compile::{self, Options};
+use lrpc_passes::relevance::Survey;
 use lrpc_passes::relevance::composite::Composite;
 
 use crate::compile::{composites, import_model};
@@ -49,6 +50,12 @@ pub struct Coverage {
 }
 
 impl Coverage {
+    /// How many operations pass nothing on.
+    pub fn opaque(&self) -> usize {
+        let is_opaque = |kind: &&Kind| matches!(kind.treatment, Treatment::Nothing(_));
+        self.kinds.iter().filter(|(kind, _)| is_opaque(kind)).map(|(_, count)| count).sum()
+    }
+
     /// How many operations are served, and how many there are; nodes of the model where some have no lowering.
     pub fn served(&self) -> (usize, usize) {
         let missing = |kind: &Kind| matches!(kind.treatment, Treatment::Missing(_));
@@ -96,7 +103,7 @@ pub fn coverage(path: &Path, rules: &[String]) -> Result<Coverage, Error> {
         Err(error) => return Err(error),
     };
     let is_auto = composites.is_empty();
-    let survey = |composites| compile::survey(&mut graph.clone(), &Options { composites, ..Options::default() });
+    let survey = |composites: Vec<Composite>| survey_outputs(&graph, &composites);
     let survey = match survey(composites) {
         Err(findings) if is_auto && findings.0.iter().all(|one| one.kind == DiagnosticKind::NoRule) => {
             coverage.note = Some(format!("--rules auto: {findings}; this is the coverage of `epsilon`"));
@@ -105,15 +112,76 @@ pub fn coverage(path: &Path, rules: &[String]) -> Result<Coverage, Error> {
         other => other?,
     };
     coverage.warnings = survey.warnings;
-    for one in survey.applications {
-        let treatment = match one.rule {
-            Ok(rule) => Treatment::Rule(rule),
-            Err(reason) => Treatment::Nothing(reason),
-        };
-        coverage.add(&one.op, one.class, &one.composite, treatment);
-    }
-    for one in survey.missing {
-        coverage.add(&one.op, one.class, "", Treatment::Missing(one.finding.message));
+    for (place, treatments) in survey.places {
+        treatments.into_iter().for_each(|one| coverage.add(&place.op, place.class, &place.composite, one));
     }
     Ok(coverage)
+}
+
+/// What operations of one ONNX node have in common.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    site: String,
+    op: String,
+    class: &'static str,
+    composite: String,
+}
+
+/// What is done between the inputs and any output.
+#[derive(Default)]
+struct Surveyed {
+    places: BTreeMap<Place, Vec<Treatment>>,
+    warnings: Vec<Diagnostic>,
+}
+
+/// Asks for the rules between the inputs and each floating-point output. An operation that several outputs depend on counts
+/// once.
+fn survey_outputs(graph: &Graph, composites: &[Composite]) -> Result<Surveyed, Diagnostics> {
+    let floats = graph.results.iter().filter(|result| graph.ty(result.value).dtype.is_float());
+    let mut targets: Vec<Vec<String>> =
+        floats.filter_map(|result| Some(vec![result.name.strip_prefix("output/")?.to_string()])).collect();
+    if targets.len() <= 1 {
+        targets = vec![Vec::new()];
+    }
+    let (mut all, mut refused) = (Surveyed::default(), None);
+    let mut any = false;
+    for targets in targets {
+        let options = Options { composites: composites.to_vec(), targets, ..Options::default() };
+        match compile::survey(&mut graph.clone(), &options) {
+            Ok(survey) => {
+                any = true;
+                all.add(survey);
+            }
+            // An output may depend on none of the inputs; all of them cannot.
+            Err(findings) => refused = refused.or(Some(findings)),
+        }
+    }
+    match refused {
+        Some(findings) if !any => Err(findings),
+        _ => Ok(all),
+    }
+}
+
+impl Surveyed {
+    fn add(&mut self, survey: Survey) {
+        let mut own: BTreeMap<Place, Vec<Treatment>> = BTreeMap::new();
+        for one in survey.applications {
+            let place = Place { site: one.site, op: one.op, class: one.class, composite: one.composite };
+            own.entry(place).or_default().push(one.rule.map_or_else(Treatment::Nothing, Treatment::Rule));
+        }
+        for one in survey.missing {
+            let site = one.finding.node.clone().unwrap_or_default();
+            let place = Place { site, op: one.op, class: one.class, composite: String::new() };
+            own.entry(place).or_default().push(Treatment::Missing(one.finding.message));
+        }
+        for (place, mut treatments) in own {
+            treatments.sort();
+            let known = self.places.entry(place).or_default();
+            // What passes nothing on from one output may serve another.
+            known.iter_mut().zip(&treatments).for_each(|(known, own)| *known = own.clone().min(known.clone()));
+            known.extend(treatments.into_iter().skip(known.len()));
+        }
+        let new = survey.warnings.into_iter().filter(|one| !self.warnings.contains(one)).collect::<Vec<_>>();
+        self.warnings.extend(new);
+    }
 }

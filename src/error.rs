@@ -45,7 +45,9 @@ pub enum GraphFileError {
     #[error("the graph is not valid: {0}")]
     Invalid(#[from] lrpc_ir::verify::VerifyError),
     /// The file is a model.
-    #[error("this is an ONNX model; compile it first: lrpc compile MODEL --output GRAPH")]
+    #[error(
+        "this is an ONNX model; compile it first: lrpc compile MODEL --output GRAPH, with --forward for its outputs alone"
+    )]
     IsModel,
     /// The graph has weights and does not say of which model.
     #[error("the graph names no model; give one with --model PATH")]

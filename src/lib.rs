@@ -31,7 +31,7 @@ mod runner;
 pub mod session;
 pub mod tokens;
 
-pub use compile::{CompileOptions, Compiled, compile_model};
+pub use compile::{CompileOptions, Compiled, compile_forward, compile_model};
 pub use error::{Error, Status};
 pub use graph_file::{LoadedGraph, ModelWeights, load_graph};
 pub use session::{RunOptions, RunOutcome, Session};

@@ -117,9 +117,23 @@ fn listed(names: &[String]) -> String {
     format!("{}{more}", names.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>().join(", "))
 }
 
+/// Whether a graph that the node holds has a node or a tensor of that name.
+fn holds(node: &NodeProto, name: &str) -> bool {
+    let graphs =
+        node.attribute.iter().flat_map(|attribute| attribute.g.as_deref().into_iter().chain(&attribute.graphs));
+    let mut nodes = graphs.flat_map(|graph| &graph.node);
+    nodes.any(|inner| inner.name() == name || inner.output.iter().any(|output| output == name) || holds(inner, name))
+}
+
 /// Nothing is called so. Shown are names that hold the last part of the one that was given, or else those that begin like
 /// it.
 fn unknown(imported: &Imported, flag: &str, name: &str) -> Diagnostic {
+    if let Some(holder) = imported.file.graph().node.iter().find(|node| holds(node, name)) {
+        let (op, outputs) = (holder.op_type(), listed(&holder.output));
+        return Diagnostic::request(format!("{flag} {name}: it is computed inside a {op}, again in every run"))
+            .at(holder.name())
+            .help(format!("relevance is given outside of it; its results are {outputs}"));
+    }
     let message =
         format!("{flag} {name}: the model computes no tensor of that name, and has no node or module called so");
     let nodes = imported.file.graph().node.iter().map(|node| node.name());

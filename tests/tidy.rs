@@ -1,6 +1,8 @@
 //! Conventions as tests: layering, snapshots that read back and are wanted, sizes of files.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed expectation fails the test")]
 
+#[path = "../xtask/src/operators.rs"]
+mod operators;
 #[path = "../xtask/src/rules.rs"]
 mod rule_book;
 
@@ -193,15 +195,23 @@ fn documents_that_are_mentioned_exist() {
 
 #[test]
 fn the_rule_book_in_docs_is_that_of_the_code() {
-    let fresh = rule_book::markdown(root()).unwrap_or_else(|error| panic!("{error}"));
-    let path = root().join("docs/rules.md");
+    is_fresh("docs/rules.md", &rule_book::markdown(root()).unwrap_or_else(|error| panic!("{error}")));
+}
+
+#[test]
+fn the_operators_in_docs_are_those_of_the_code() {
+    is_fresh("docs/operators.md", &operators::markdown());
+}
+
+fn is_fresh(name: &str, fresh: &str) {
+    let path = root().join(name);
     if std::env::var("INSTA_UPDATE").is_ok_and(|update| update == "always") {
-        std::fs::write(&path, &fresh).unwrap();
+        std::fs::write(&path, fresh).unwrap();
     }
     let found = read(&path);
     let same = fresh.lines().zip(found.lines()).take_while(|(fresh, found)| fresh == found).count();
     let line = same + 1;
-    assert!(fresh == found, "docs/rules.md is stale from line {line} on: INSTA_UPDATE=always cargo test --test tidy");
+    assert!(fresh == found, "{name} is stale from line {line} on: INSTA_UPDATE=always cargo test --test tidy");
 }
 
 /// The code blocks of a document that are copies of files: path and content.

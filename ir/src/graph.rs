@@ -3,6 +3,8 @@
 //! This is the one file that knows petgraph. Everybody else sees nodes, values, operands and users, always in a
 //! deterministic order.
 
+mod results;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;

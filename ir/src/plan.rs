@@ -3,6 +3,8 @@
 //! Every dimension in a plan is a number. Buffers have one place each; a step reads and writes buffers. Nothing in a
 //! plan depends on the number of threads.
 
+use std::ops::Range;
+
 use crate::dim::Bindings;
 use crate::graph::{Absorbed, Graph};
 use crate::ops::{Literal, Op};
@@ -91,7 +93,8 @@ pub enum KernelCall {
     Sum,
     /// As [`KernelCall::Sum`], of the absolute values.
     SumOfAbsolutes,
-    /// A nested plan, run once for each position; its inputs and results are those of [`Control::Loop`]'s body.
+    /// A nested plan, run once for each position; its inputs and results are those of [`Control::Loop`]'s body. The step's
+    /// last result is working memory ([`KernelCall::workspace`]).
     ///
     /// [`Control::Loop`]: crate::ops::Control::Loop
     Loop {
@@ -106,7 +109,8 @@ pub enum KernelCall {
         /// The body's plan.
         body: Box<Plan>,
     },
-    /// Counts the runs of a nested plan; its inputs and results are those of [`Control::While`]'s body.
+    /// Counts the runs of a nested plan; its inputs and results are those of [`Control::While`]'s body. The step's last
+    /// result is working memory ([`KernelCall::workspace`]).
     ///
     /// [`Control::While`]: crate::ops::Control::While
     While {
@@ -115,6 +119,55 @@ pub enum KernelCall {
         /// The body's plan.
         body: Box<Plan>,
     },
+}
+
+/// How the working memory of a loop, which is the last result of its step, is divided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workspace {
+    /// Bytes of the nested plan's arena, which comes first.
+    pub arena: usize,
+    /// Bytes of each carried value's further places, one after the other.
+    pub copies: Vec<usize>,
+    /// Bytes in all.
+    pub bytes: usize,
+}
+
+impl Workspace {
+    /// The arena, then each copy, as ranges; all begin at multiples of [`ALIGNMENT`].
+    pub fn parts(&self) -> Vec<Range<usize>> {
+        let mut start = 0;
+        let sizes = std::iter::once(self.arena).chain(self.copies.iter().copied());
+        sizes.map(|size| (start..start + size, start += size.next_multiple_of(ALIGNMENT)).0).collect()
+    }
+}
+
+impl KernelCall {
+    /// The nested plan.
+    pub fn body(&self) -> Option<&Plan> {
+        match self {
+            KernelCall::Loop { body, .. } | KernelCall::While { body, .. } => Some(body),
+            _ => None,
+        }
+    }
+
+    /// The working memory of a call over a nested plan: a run reads carried values from one place and writes them to
+    /// another, and the results of a [`KernelCall::Loop`] are one of these. `None` for all other calls, and where it
+    /// cannot be addressed.
+    pub fn workspace(&self) -> Option<Workspace> {
+        let (carried, times, body) = match self {
+            KernelCall::Loop { carried, body, .. } => (*carried, 1, body),
+            KernelCall::While { carried, body } => (*carried, 2, body),
+            _ => return None,
+        };
+        let own: Vec<usize> =
+            body.inputs.iter().skip(1).take(carried).map(|input| body.buffer(input.buffer).bytes()).collect();
+        let copies: Vec<usize> = own.iter().copied().cycle().take(own.len() * times).collect();
+        let arena = body.arena_bytes;
+        let bytes = std::iter::once(&arena).chain(&copies).try_fold(0usize, |sum, size| {
+            size.checked_next_multiple_of(ALIGNMENT).and_then(|size| sum.checked_add(size))
+        })?;
+        Some(Workspace { arena, copies, bytes })
+    }
 }
 
 impl Step {

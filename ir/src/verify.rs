@@ -440,9 +440,9 @@ mod tests {
         let late = "input %x : f32[N]\ninput %k : i64[]\nrelevance\n  %p = promise %k : i64[]\n  \
                     %a = iota {axis=0} : i64[K]\nresult \"a\" = %a\n";
         check_broken(14, &format!("dim K = %p\n{late}"));
-        let nested = "input %n : i64[]\nforward\n  %t = const 1 : i64[]\n  %y = loop %t, %n {carried=1} : i64[]\n    body\n      \
-                      dim K = %v\n      input %i : i64[]\n      input %v : i64[]\n      forward\n        \
-                      %go = const 1 : bool[]\n      result \"go\" = %go\n      result \"w\" = %v\n    end\nresult \"y\" = %y\n";
+        let nested = "input %n : i64[]\nforward\n  %y = loop %n {trips=1, carried=1} : i64[]\n    body\n      \
+                      dim K = %v\n      input %i : i64[]\n      input %v : i64[]\n      result \"w\" = %v\n    end\n\
+                      result \"y\" = %y\n";
         check_broken(14, nested);
     }
 

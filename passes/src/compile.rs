@@ -112,6 +112,25 @@ pub fn compile(
     })
 }
 
+/// Compiles `graph`, whose results are the model's outputs (`output/NAME`), for its outputs alone: it is canonicalised as
+/// [`compile`] does it, and no rule is asked for. The model may have inputs and outputs of any type. `observe` sees the
+/// graph after every pass.
+///
+/// # Errors
+/// A graph that is not valid.
+pub fn forward(
+    graph: &mut Graph,
+    verify: bool,
+    observe: &mut dyn FnMut(&PassDef, &Graph),
+) -> Result<Report, Diagnostics> {
+    manager::check(graph, "import", verify)?;
+    let pinned = graph.results.iter().map(|result| result.value).collect();
+    let mut context = Context { pinned, ..Context::default() };
+    manager::run(graph, canonicalise::PIPELINE, &mut context, verify, observe)?;
+    manager::check(graph, "compile", true)?;
+    Ok(Report { patches: context.patches, refusals: context.refusals, ..Report::default() })
+}
+
 /// Canonicalises `graph` and asks the composites for their rules, without generating anything.
 ///
 /// # Errors
@@ -296,7 +315,7 @@ pub fn default_tensors(graph: &Graph) -> Result<Vec<Value>, Diagnostic> {
     tensors.extend(embeddings(graph).into_iter().map(|embedding| embedding.output));
     if tensors.is_empty() {
         return Err(Diagnostic::request("the model has no floating-point input and no embedding")
-            .help("name the tensors to explain with --wrt"));
+            .help("name the tensors to explain with --wrt, or compile the outputs alone with --forward"));
     }
     Ok(tensors)
 }
@@ -315,7 +334,9 @@ fn targets_of(graph: &Graph, options: &Options) -> Result<Vec<Target>, Diagnosti
     let first = outputs.iter().find(|result| graph.ty(result.value).dtype.is_float());
     match first {
         Some(result) => Ok(vec![Target::default_of(output_name(result))]),
-        None => Err(Diagnostic::new("the model has no floating-point output").into()),
+        None => Err(Diagnostic::new("the model has no floating-point output")
+            .help("compile its outputs alone with --forward")
+            .into()),
     }
 }
 
@@ -336,8 +357,7 @@ fn reconstruction_of(graph: &Graph, outputs: &[&GraphResult]) -> Result<Target, 
 /// `attnlrp` where a softmax stands between two contractions of activations, `epsilon-plus-flat` where something
 /// convolves, else `epsilon`; and why.
 fn default_composite(graph: &Graph) -> (&'static str, &'static str) {
-    let any = |test: &dyn Fn(&Op) -> bool| graph.order().iter().any(|&node| test(&graph.node(node).op));
-    let convolves = any(&|op| matches!(op, Op::Linear(Linear::Conv(_) | Linear::ConvTranspose(_))));
+    let convolves = any(graph, &|op| matches!(op, Op::Linear(Linear::Conv(_) | Linear::ConvTranspose(_))));
     if attention::attentions(graph).iter().any(|attention| attention.scores.is_some()) {
         ("attnlrp", "the model weighs activations by a softmax of their products")
     } else if convolves {
@@ -345,4 +365,13 @@ fn default_composite(graph: &Graph) -> (&'static str, &'static str) {
     } else {
         ("epsilon", "the model neither attends nor convolves")
     }
+}
+
+/// Whether `test` holds for an operation of the graph, or of one that is nested in it.
+fn any(graph: &Graph, test: &dyn Fn(&Op) -> bool) -> bool {
+    let holds = |op: &Op| match op {
+        Op::Control(control) => control.bodies().into_iter().any(|(_, body)| any(body, test)),
+        op => test(op),
+    };
+    graph.order().iter().any(|&node| holds(&graph.node(node).op))
 }

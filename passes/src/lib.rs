@@ -20,6 +20,7 @@ pub mod compile;
 pub mod embedding;
 pub mod manager;
 pub mod names;
+mod nested;
 mod pattern;
 pub mod relevance;
 pub mod rules;

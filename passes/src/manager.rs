@@ -2,8 +2,10 @@
 
 use std::collections::HashSet;
 
-use lrpc_ir::graph::{Graph, Value};
+use lrpc_ir::graph::{Graph, GraphError, Value};
 use lrpc_ir::{Diagnostic, DiagnosticKind, Diagnostics};
+
+use crate::nested;
 
 /// A pass over a graph.
 #[derive(Debug, Clone, Copy)]
@@ -80,7 +82,7 @@ impl Context {
     }
 }
 
-/// Runs `passes` in order; `observe` sees the graph after each. In debug builds, and with `verify`, the verifier does too.
+/// Runs `passes` in order, each on nested graphs first; `observe` sees the graph after each. In debug builds, and with `verify`, the verifier does too.
 ///
 /// # Errors
 /// What a pass returns. A broken invariant is a bug of the pass and is reported as such.
@@ -92,11 +94,29 @@ pub fn run(
     observe: &mut dyn FnMut(&PassDef, &Graph),
 ) -> Result<(), Diagnostics> {
     for pass in passes {
-        (pass.run)(graph, context)?;
-        graph.remove_dead();
+        run_everywhere(graph, pass, context)?;
         check(graph, pass.name, verify)?;
         observe(pass, graph);
     }
+    Ok(())
+}
+
+/// Runs a pass on nested graphs, the innermost first, and on `graph`.
+fn run_everywhere(graph: &mut Graph, pass: &PassDef, context: &mut Context) -> Result<(), Diagnostics> {
+    let bug = |error: GraphError| Diagnostic::new(error.to_string()).of_kind(DiagnosticKind::Bug);
+    for node in nested::holders(graph) {
+        let mut opened = nested::open(graph, node).map_err(bug)?;
+        for body in &mut opened {
+            let pinned = body.graph.results.iter().map(|result| result.value).collect();
+            let mut inner = Context { pinned, ..Context::default() };
+            run_everywhere(&mut body.graph, pass, &mut inner)?;
+            context.patches.extend(inner.patches);
+            context.refusals.extend(inner.refusals);
+        }
+        nested::close(graph, node, &opened).map_err(bug)?;
+    }
+    (pass.run)(graph, context)?;
+    graph.remove_dead();
     Ok(())
 }
 

@@ -120,3 +120,16 @@ pub(crate) fn check_pass_in(folder: &str, case: &str, pass: PassDef, body: &str,
         context.refusals.iter().map(|refusal| format!("refused %{}: {}\n", refusal.value, refusal.reason)).collect();
     snapshot(folder, case, &format!("before\n{before}\nafter\n{}{refusals}", printed(&graph)));
 }
+
+/// Snapshots the graph that a composite generates from the output `y` to the floating-point inputs.
+pub(crate) fn check_composite(area: &str, case: &str, composite: &str, body: &str) {
+    let mut graph = read(body);
+    let wrt = graph.inputs().into_iter().filter(|&input| graph.ty(input).dtype.is_float()).collect();
+    let request = Request {
+        composites: vec![Composite::named(composite).unwrap()],
+        targets: vec![Target::default_of("y")],
+        wrt,
+        ..Request::default()
+    };
+    check_request(area, case, &mut graph, &request);
+}

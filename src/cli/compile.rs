@@ -13,7 +13,7 @@ use super::flags::{CompileFlags, Format};
 use super::output;
 use super::passes;
 use super::paths::{check_output, composite_files};
-use crate::compile::{CompileOptions, Compiled, compile_observed, graph_text, write_graph};
+use crate::compile::{CompileOptions, Compiled, compile_forward, compile_observed, graph_text, write_graph};
 use crate::error::{Error, Status};
 
 /// How many names a note lists.
@@ -29,6 +29,9 @@ pub(super) struct Arguments {
     output: PathBuf,
     #[command(flatten)]
     compile: CompileFlags,
+    /// Compile the model's outputs alone: a graph without relevance, of a model of any type
+    #[arg(long, conflicts_with_all = ["rules", "target", "wrt", "condition", "carrier", "outputs", "seed"])]
+    forward: bool,
     /// Show the graph after this pass, or after `all`, on standard error
     #[arg(long, value_name = "PASS")]
     print_after: Vec<String>,
@@ -45,7 +48,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
     let inputs: Vec<_> =
         composite_files(&arguments.compile.rules).chain([("the model", arguments.model.as_path())]).collect();
     check_output(&arguments.output, &inputs)?;
-    let compiled = compile_printing(&arguments.model, &arguments.compile.options(), &arguments.print_after)?;
+    let options = arguments.compile.options();
+    let compiled = if arguments.forward {
+        let mut show = |pass: &PassDef, graph: &Graph| print_if_asked(&arguments.print_after, pass, graph);
+        compile_forward(&arguments.model, &options, &mut show)?
+    } else {
+        compile_printing(&arguments.model, &options, &arguments.print_after)?
+    };
     if output::is_stdout(&arguments.output) {
         output::data(graph_text(&compiled.graph, None).as_bytes())?;
     } else {
@@ -116,11 +125,11 @@ pub(super) fn check_passes(names: &[String]) -> Result<(), Error> {
 fn report(compiled: &Compiled) {
     let Compiled { graph, report, .. } = compiled;
     let applied = report.applications.iter().filter(|application| application.rule.is_ok()).count();
-    output::message(&format!(
-        "compiled with {}: {} nodes, {applied} rule applications",
-        report.composites.join(", "),
-        graph.len()
-    ));
+    let nodes = graph.len();
+    output::message(&match report.composites.as_slice() {
+        [] => format!("compiled without relevance: {nodes} nodes"),
+        composites => format!("compiled with {}: {nodes} nodes, {applied} rule applications", composites.join(", ")),
+    });
     for (condition, masks) in graph.conditions.iter().zip(&report.masks).filter(|(_, masks)| !masks.is_empty()) {
         output::message(&format!("condition {condition}: {masks}"));
     }

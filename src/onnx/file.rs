@@ -42,10 +42,18 @@ pub struct ModelFile {
     graph: GraphProto,
     versions: functions::Versions,
     external: ExternalData,
-    weights: BTreeMap<String, Site>,
+    weights: BTreeMap<String, Location>,
 }
 
-/// Where a weight stands in the main graph.
+/// Where a weight stands.
+#[derive(Clone, Debug)]
+struct Location {
+    /// From the main graph inwards: a node, and its attribute that holds the next graph.
+    path: Vec<(usize, usize)>,
+    site: Site,
+}
+
+/// Where a weight stands in its graph.
 #[derive(Clone, Copy, Debug)]
 enum Site {
     Initializer(usize),
@@ -80,7 +88,8 @@ impl ModelFile {
             visit_nodes(&function.node, &mut check)?;
         }
         let (graph, versions) = functions::inline(&model, graph)?;
-        let weights = index_weights(&graph)?;
+        let mut weights = BTreeMap::new();
+        index_weights(&graph, &mut Vec::new(), "", &mut weights)?;
         Ok(Self { path: path.to_path_buf(), bytes, model, graph, versions, external, weights })
     }
 
@@ -116,16 +125,21 @@ impl ModelFile {
         self.versions.get(node.name()).copied().or_else(|| self.opset(node.domain()))
     }
 
-    /// The names of all weights in order: the initializers and the outputs of `Constant` nodes of the main graph.
+    /// The names of all weights in order: initializers and outputs of `Constant` nodes. Those of a graph inside a node are
+    /// called `OUTPUT/ATTRIBUTE/NAME`, after the node's first output and the attribute that holds the graph.
     pub fn weight_names(&self) -> impl Iterator<Item = &str> {
         self.weights.keys().map(String::as_str)
     }
 
-    /// The weight with this name: an initializer of the main graph, or the output of one of its `Constant` nodes.
-    /// `None` if there is none, or its element type is one that we cannot read.
+    /// The weight with this name, as [`ModelFile::weight_names`] lists it. `None` if there is none, or its element type is
+    /// one that we cannot read.
     pub fn weight(&self, name: &str) -> Option<TensorRef<'_>> {
-        let graph = &self.graph;
-        match *self.weights.get(name)? {
+        let Location { path, site } = self.weights.get(name)?;
+        let mut graph = &self.graph;
+        for (node, attribute) in path {
+            graph = graph.node.get(*node)?.attribute.get(*attribute)?.g.as_deref()?;
+        }
+        match *site {
             Site::Initializer(index) => self.tensor(graph.initializer.get(index)?),
             Site::Constant(index) => self.constant(graph.node.get(index)?),
         }
@@ -231,17 +245,44 @@ fn visit_nodes(nodes: &[NodeProto], visit: &mut TensorVisitor) -> Result<(), Rea
     Ok(())
 }
 
-fn index_weights(graph: &GraphProto) -> Result<BTreeMap<String, Site>, Reason> {
+/// Weights whose names begin with more bytes than this are not listed: the names of a file must not take more memory than
+/// the file.
+const LONGEST_PATH: usize = 256;
+
+/// What the names of the weights of a graph inside a node begin with, after that of the node's own graph.
+pub(super) fn weight_path(node: &NodeProto, attribute: &str) -> String {
+    let output = node.output.iter().find(|name| !name.is_empty()).map_or("", String::as_str);
+    format!("{output}/{attribute}/")
+}
+
+/// Adds the weights of a graph and of those inside its nodes; the scan has bounded how deep they are.
+fn index_weights(
+    graph: &GraphProto,
+    path: &mut Vec<(usize, usize)>,
+    prefix: &str,
+    weights: &mut BTreeMap<String, Location>,
+) -> Result<(), Reason> {
     let initializers = graph.initializer.iter().enumerate().map(|(at, tensor)| (tensor.name(), Site::Initializer(at)));
     let nodes = graph.node.iter().enumerate().filter(|(_, node)| node.op_type() == "Constant");
     let constants = nodes.filter_map(|(at, node)| Some((node.output.first()?.as_str(), Site::Constant(at))));
-    let mut weights = BTreeMap::new();
     for (name, site) in initializers.chain(constants) {
-        if weights.insert(name.to_string(), site).is_some() {
-            return Err(Reason::DuplicateTensor { name: name.to_string() });
+        let name = format!("{prefix}{name}");
+        if weights.contains_key(&name) {
+            return Err(Reason::DuplicateTensor { name });
+        }
+        weights.insert(name, Location { path: path.clone(), site });
+    }
+    for (at, node) in graph.node.iter().enumerate() {
+        for (place, attribute) in node.attribute.iter().enumerate() {
+            let inside = format!("{prefix}{}", weight_path(node, attribute.name()));
+            if let Some(inner) = attribute.g.as_deref().filter(|_| inside.len() <= LONGEST_PATH) {
+                path.push((at, place));
+                index_weights(inner, path, &inside, weights)?;
+                path.pop();
+            }
         }
     }
-    Ok(weights)
+    Ok(())
 }
 
 fn check_tensor(tensor: &TensorProto, external: &mut ExternalData, folder: &Path) -> Result<(), TensorError> {

@@ -8,6 +8,7 @@
 //! * `functions` the model's functions in the place of their calls
 //! * `tensor` one tensor's type, shape and bytes · `external` data in other files, confined to the model's folder
 //! * `hash` what identifies a model: its structure, its weights
+//! * `operators` the table of all operators, with what becomes of each
 //! * [`lower`] from the decoded graph to the forward region of an [`lrpc_ir::Graph`]: see [`import`]
 //!
 //! Invariants: no allocation is made from a length that the file claims before the scan has bounded it; no tensor is
@@ -20,6 +21,7 @@ mod functions;
 mod hash;
 pub mod lower;
 mod map;
+mod operators;
 pub mod proto;
 mod schema;
 mod tensor;
@@ -30,5 +32,6 @@ mod wire;
 pub use error::{ModelError, ModelErrorReason, TensorError};
 pub use file::{ModelFile, NEWEST_IR, NEWEST_OPSET, OLDEST_IR, OLDEST_OPSET};
 pub use lower::{Finding, FindingKind, Findings, ImportError, ImportOptions, Imported, Operator, import};
+pub use operators::{OperatorEntry, Treatment, operator_table};
 pub use tensor::{TensorRef, element_type};
 pub use wire::Limits;

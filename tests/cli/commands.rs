@@ -202,3 +202,16 @@ fn a_device_that_is_not_there_is_told_before_anything_else() {
     let place = Place::compiled(&[]);
     place.run(&["--device", "cuda:0"]).status(7).says(&["`cuda:0`", "--device cpu"]);
 }
+
+#[test]
+fn coverage_tells_what_becomes_of_every_operator() {
+    let place = Place::new();
+    let text = place.lrpc(&["coverage", "--ops"]).good().text();
+    assert!(text.contains("SequenceAt") && text.contains("sequences of tensors are not supported"), "{text}");
+    let json = place.lrpc(&["coverage", "--ops", "--format", "json"]).good().json();
+    let find = |name: &str| json.as_array().unwrap().iter().find(|one| one["operator"] == name).unwrap().clone();
+    assert_eq!(find("Softmax")["treatment"], "lowered");
+    assert_eq!((&find("Relu")["domain"], &find("Relu")["classes"][0]), (&"ai.onnx".into(), &"elementwise".into()));
+    place.lrpc(&["coverage", "--ops", "model.onnx"]).status(2);
+    place.lrpc(&["coverage"]).status(2);
+}

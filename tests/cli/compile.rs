@@ -132,3 +132,21 @@ fn models_of_several_operators_compile() {
         place.compile(&model, "m.graph", &["--verify", "--rules", "epsilon"]).good();
     }
 }
+
+#[test]
+fn outputs_alone_are_compiled_and_run_without_rules() {
+    let place = Place::new();
+    let answer = place.compile(&mnist(), "m.graph", &["--forward"]).good();
+    answer.says(&["compiled without relevance", "results: output/logits"]);
+    let text = std::fs::read_to_string(place.path("m.graph")).unwrap();
+    assert!(!text.contains("\nrelevance\n") && !text.contains("\nrules "), "{text}");
+    let input = lrpc::data::Tensor::from_slice(&[1, 1, 28, 28], &[0.5f32; 784]).unwrap();
+    place.write("x.npz", &[("input", input)]);
+    place.run(&[]).good();
+    let outputs = place.read("r.npz").tensors;
+    assert_eq!(outputs.keys().collect::<Vec<_>>(), ["output/logits"]);
+    place.compile(&mnist(), "m.graph", &["--rules", "epsilon"]).good();
+    place.run(&[]).good();
+    assert_eq!(outputs["output/logits"], place.read("r.npz").tensors["output/logits"]);
+    place.compile(&mnist(), "m.graph", &["--forward", "--rules", "epsilon"]).status(2).says(&["--forward"]);
+}

@@ -56,7 +56,7 @@ fn keeps_ledger(composite: &str) -> bool {
 }
 
 /// The errors of the worst line and the worst total, and the largest scale.
-fn judged(outcome: &RunOutcome) -> [f64; 3] {
+pub(crate) fn judged(outcome: &RunOutcome) -> [f64; 3] {
     // Next to the smallest number that single precision holds, digits are lost.
     let share = |open: f64, scale: f64| open.abs() / (scale + 1e-30);
     let lines = outcome.ledger.iter().map(|line| {

@@ -184,6 +184,7 @@ impl Op {
         let others = ["input", "weight", "const", "iota", "size", "noise", "promise", "dot", "conv", "conv_transpose"];
         let others = others.into_iter().chain(["reshape", "transpose", "slice", "pad", "concat", "broadcast"]);
         let others = others.chain(["gather", "scatter_add", "argmax", "argmin", "top_k", "one_hot"]);
+        let others = others.chain(["non_zero", "lex_sort"]);
         let others = others.chain(["pool", "pool_transpose", "pool_argmax", "resize", "resize_transpose"]);
         let others = others.chain(["cumulative_sum", "cumulative_product"]);
         let others = others.chain(["softmax", "log_softmax", "layer_norm", "rms_norm", "group_norm", "batch_norm"]);

@@ -47,6 +47,14 @@ pub enum Select {
         /// Whether the largest are wanted.
         largest: bool,
     },
+    /// The places (`i64`) of the `count` elements that are not zero, in row-major order: one row for each axis. How many there
+    /// are is counted beside it.
+    NonZero {
+        /// How many; the result's second axis.
+        count: Dim,
+    },
+    /// The places (`i64`) of the rows of a matrix in ascending lexicographic order; of equals the first.
+    LexSort,
     /// 1 at the index and 0 elsewhere along a new last axis; an index outside gives zeros only.
     OneHot {
         /// Length of the new axis.
@@ -65,6 +73,8 @@ impl Select {
             Select::ArgMax { .. } => "argmax",
             Select::ArgMin { .. } => "argmin",
             Select::TopK { .. } => "top_k",
+            Select::NonZero { .. } => "non_zero",
+            Select::LexSort => "lex_sort",
             Select::OneHot { .. } => "one_hot",
         }
     }
@@ -85,7 +95,7 @@ impl Select {
                 attributes.integer("axis", *axis as i64);
                 attributes.flag("largest", *largest);
             }
-            Select::OneHot { .. } => {}
+            Select::OneHot { .. } | Select::NonZero { .. } | Select::LexSort => {}
         }
     }
 
@@ -105,6 +115,8 @@ impl Select {
                 let axis = reader.axis("axis")?;
                 Select::TopK { axis, count: length(result, axis)?, largest: reader.flag("largest")? }
             }
+            "non_zero" => Select::NonZero { count: length(result, 1)? },
+            "lex_sort" => Select::LexSort,
             "argmax" => Select::ArgMax { axis: reader.axis("axis")? },
             "argmin" => Select::ArgMin { axis: reader.axis("axis")? },
             "one_hot" => {
@@ -157,6 +169,24 @@ impl Select {
                 shape.remove(*axis);
                 Ok(TensorType::new(DType::I64, shape))
             }
+            Select::NonZero { count } => {
+                let [x] = arity(operands)?;
+                let most = x.elements().map_err(|error| error.to_string())?;
+                if let (Some(count), Some(most)) = (count.known(), most.known())
+                    && !(0..=most).contains(&count)
+                {
+                    return Err(format!("finds {count} of {most} elements"));
+                }
+                let rank = i64::try_from(x.rank()).unwrap_or(i64::MAX);
+                Ok(TensorType::new(DType::I64, vec![Dim::Known(rank), count.clone()]))
+            }
+            Select::LexSort => {
+                let [x] = arity(operands)?;
+                match x.shape.as_slice() {
+                    [rows, _] => Ok(TensorType::new(DType::I64, vec![rows.clone()])),
+                    _ => Err(format!("takes a matrix, not {x}")),
+                }
+            }
             Select::OneHot { depth, dtype } => {
                 let [index] = arity(operands)?;
                 expect_integers(index)?;
@@ -171,9 +201,12 @@ impl Select {
         match self {
             Select::Gather { .. } | Select::ScatterAdd { unique_indices: true, .. } => Class::Movement,
             Select::ScatterAdd { .. } => Class::Additive,
-            Select::ArgMax { .. } | Select::ArgMin { .. } | Select::TopK { .. } | Select::OneHot { .. } => {
-                Class::Opaque("an index carries nothing")
-            }
+            Select::ArgMax { .. }
+            | Select::ArgMin { .. }
+            | Select::TopK { .. }
+            | Select::NonZero { .. }
+            | Select::LexSort
+            | Select::OneHot { .. } => Class::Opaque("an index carries nothing"),
         }
     }
 
@@ -187,7 +220,8 @@ impl Select {
                 Select::TopK { axis: *axis, count: map(count)?, largest: *largest }
             }
             Select::OneHot { depth, dtype } => Select::OneHot { depth: map(depth)?, dtype: *dtype },
-            Select::Gather { .. } | Select::ArgMax { .. } | Select::ArgMin { .. } => self.clone(),
+            Select::NonZero { count } => Select::NonZero { count: map(count)? },
+            Select::Gather { .. } | Select::ArgMax { .. } | Select::ArgMin { .. } | Select::LexSort => self.clone(),
         })
     }
 }

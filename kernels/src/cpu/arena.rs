@@ -32,13 +32,20 @@ pub(crate) enum Operand<'a> {
     InPlace(usize),
 }
 
-/// Everything that a plan's buffers refer to.
+/// What a plan's buffers refer to as long as there is the plan.
 pub(crate) struct Memory<'w> {
     pub roots: Vec<Root>,
     pub weights: Vec<WeightBytes<'w>>,
     pub constants: Vec<AlignedBytes>,
     pub prepared: AlignedBytes,
-    pub arena: AlignedBytes,
+}
+
+/// Everything that a plan's buffers refer to while it runs.
+pub(crate) struct Running<'a, 'w> {
+    pub memory: &'a mut Memory<'w>,
+    pub arena: &'a mut [u8],
+    /// What the caller gave, in the order of [`Plan::inputs`].
+    pub inputs: &'a [&'a [u8]],
 }
 
 /// The root of every buffer of `plan`; constants are numbered in the order of the buffers.
@@ -112,7 +119,7 @@ fn follow(plan: &Plan, alias: &Buffer) -> Result<usize, RunErrorKind> {
 }
 
 /// Shared borrows of the parts of a memory that nobody writes.
-struct Gaps<'a>(Vec<(usize, &'a [u8])>);
+pub(super) struct Gaps<'a>(Vec<(usize, &'a [u8])>);
 
 impl<'a> Gaps<'a> {
     fn get(&self, range: &Range<usize>) -> Option<&'a [u8]> {
@@ -126,7 +133,7 @@ impl<'a> Gaps<'a> {
 }
 
 /// Splits `memory` into the ranges of `outputs`, in their order, and what lies between; `None` where outputs overlap.
-fn carve<'a>(memory: &'a mut [u8], outputs: &[Range<usize>]) -> Option<(Vec<&'a mut [u8]>, Gaps<'a>)> {
+pub(super) fn carve<'a>(memory: &'a mut [u8], outputs: &[Range<usize>]) -> Option<(Vec<&'a mut [u8]>, Gaps<'a>)> {
     let mut order: Vec<usize> = (0..outputs.len()).collect();
     order.sort_by_key(|&position| (outputs[position].start, outputs[position].end));
     let mut pieces: Vec<(usize, &mut [u8])> = Vec::with_capacity(outputs.len());
@@ -145,15 +152,14 @@ fn carve<'a>(memory: &'a mut [u8], outputs: &[Range<usize>]) -> Option<(Vec<&'a 
     Some((pieces.into_iter().map(|(_, piece)| piece).collect(), Gaps(gaps)))
 }
 
-impl Memory<'_> {
-    /// The operands and results of `step`; `inputs` are the bytes that the caller gave.
+impl Running<'_, '_> {
+    /// The operands and results of `step`.
     pub fn borrow<'a>(
         &'a mut self,
         plan: &'a Plan,
         step: &Step,
-        inputs: &'a [&'a [u8]],
     ) -> Result<(Vec<Operand<'a>>, Vec<ViewMut<'a>>), RunErrorKind> {
-        let Memory { roots, weights, constants, prepared, arena } = self;
+        let Running { memory: Memory { roots, weights, constants, prepared }, arena, inputs } = self;
         let (mut in_arena, mut in_prepared) = (Vec::new(), Vec::new());
         for output in &step.outputs {
             match &roots[output.0 as usize] {
@@ -169,7 +175,7 @@ impl Memory<'_> {
             }
         }
         let overlap = || RunErrorKind::plan(format!("the outputs of `{}` overlap", step.label));
-        let (arena, arena_gaps) = carve(arena.as_mut_slice(), &in_arena).ok_or_else(overlap)?;
+        let (arena, arena_gaps) = carve(arena, &in_arena).ok_or_else(overlap)?;
         let (prepared, prepared_gaps) = carve(prepared.as_mut_slice(), &in_prepared).ok_or_else(overlap)?;
         let mut operands = Vec::with_capacity(step.inputs.len());
         for id in &step.inputs {
@@ -198,26 +204,27 @@ impl Memory<'_> {
     }
 
     /// The bytes of a buffer.
-    pub fn read<'a>(&'a self, id: BufferId, inputs: &[&'a [u8]]) -> Option<&'a [u8]> {
-        match self.roots.get(id.0 as usize)? {
-            Root::Input(position) => inputs.get(*position).copied(),
-            Root::Weight(position) => self.weights.get(*position).map(WeightBytes::as_slice),
-            Root::Constant(position) => self.constants.get(*position).map(AlignedBytes::as_slice),
-            Root::Prepared(range) => self.prepared.as_slice().get(range.clone()),
-            Root::Arena(range) => self.arena.as_slice().get(range.clone()),
+    pub fn read(&self, id: BufferId) -> Option<&[u8]> {
+        let Memory { roots, weights, constants, prepared } = &*self.memory;
+        match roots.get(id.0 as usize)? {
+            Root::Input(position) => self.inputs.get(*position).copied(),
+            Root::Weight(position) => weights.get(*position).map(WeightBytes::as_slice),
+            Root::Constant(position) => constants.get(*position).map(AlignedBytes::as_slice),
+            Root::Prepared(range) => prepared.as_slice().get(range.clone()),
+            Root::Arena(range) => self.arena.get(range.clone()),
         }
     }
 
     /// A buffer to be read.
-    pub fn view<'a>(&'a self, plan: &'a Plan, id: BufferId, inputs: &[&'a [u8]]) -> Option<View<'a>> {
+    pub fn view<'a>(&'a self, plan: &'a Plan, id: BufferId) -> Option<View<'a>> {
         let buffer = plan.buffer(id);
-        self.read(id, inputs).map(|bytes| View { dtype: buffer.dtype, shape: &buffer.shape, bytes })
+        self.read(id).map(|bytes| View { dtype: buffer.dtype, shape: &buffer.shape, bytes })
     }
 
     /// Fills an arena buffer with a pattern that reads as NaN, so that a wrong lifetime shows.
     pub fn poison(&mut self, id: BufferId) {
-        if let Some(Root::Arena(range)) = self.roots.get(id.0 as usize)
-            && let Some(bytes) = self.arena.as_mut_slice().get_mut(range.clone())
+        if let Some(Root::Arena(range)) = self.memory.roots.get(id.0 as usize)
+            && let Some(bytes) = self.arena.get_mut(range.clone())
         {
             bytes.fill(0xFF);
         }

@@ -10,8 +10,9 @@ use lrpc_ir::ops::source::LiteralValues;
 use lrpc_ir::plan::{BufferId, KernelCall, Place, Plan, Step};
 use lrpc_ir::{Graph, GraphResult, NodeId, Op};
 
-use super::arena::{Memory, Operand};
-use super::executor::{at_step, contents, run_step};
+use super::arena::{Operand, Running};
+use super::control::Compiled;
+use super::executor::{Blame, at_step, contents, run_step};
 use super::finite::{Content, content};
 use super::fused::Program;
 use super::view::ViewMut;
@@ -34,27 +35,25 @@ enum Source {
 /// The error for a number that is not finite in `start`.
 pub(super) fn find(
     plan: &Plan,
-    programs: &[Option<Program>],
-    memory: &mut Memory<'_>,
-    inputs: &[&[u8]],
+    calls: &mut [Compiled],
+    running: &mut Running<'_, '_>,
     start: BufferId,
     found: Content,
 ) -> RunError {
-    let search = Search { plan, programs, inputs };
-    match search.error(memory, start, found) {
+    let mut search = Search { plan, calls };
+    match search.error(running, start, found) {
         Ok(error) | Err(error) => error,
     }
 }
 
 struct Search<'a> {
     plan: &'a Plan,
-    programs: &'a [Option<Program>],
-    inputs: &'a [&'a [u8]],
+    calls: &'a mut [Compiled],
 }
 
 impl Search<'_> {
-    fn error(&self, memory: &mut Memory<'_>, start: BufferId, found: Content) -> Result<RunError, RunError> {
-        let seen = self.replay(memory)?;
+    fn error(&mut self, running: &mut Running<'_, '_>, start: BufferId, found: Content) -> Result<RunError, RunError> {
+        let seen = self.replay(running)?;
         let producers = self.producers();
         let trace = Trace { plan: self.plan, seen: &seen, producers: &producers };
         let (source, nan) = match trace.origin(start, found.nan) {
@@ -67,26 +66,39 @@ impl Search<'_> {
         };
         let what = if nan { "NaN" } else { "infinity" };
         match source {
-            Source::Step(at) => self.at(memory, at, nan, what),
+            Source::Step(at) => self.at(running, at, nan, what),
             Source::Given(given, name) => Ok(RunErrorKind::NotFinite { given, name, what }.into()),
         }
     }
 
     /// Runs all steps and looks at what they read.
-    fn replay(&self, memory: &mut Memory<'_>) -> Result<Vec<Seen>, RunError> {
+    fn replay(&mut self, running: &mut Running<'_, '_>) -> Result<Vec<Seen>, RunError> {
         let mut seen = Vec::with_capacity(self.plan.steps.len());
         for place in 0..self.plan.steps.len() {
             let Some(step) = self.plan.steps.get(place) else { break };
-            let look = |id: &BufferId| contents(self.plan, memory, &[*id], self.inputs);
+            let look = |id: &BufferId| contents(self.plan, running, &[*id]);
             seen.push(Seen { inputs: step.inputs.iter().map(look).collect() });
-            self.run(memory, place)?;
+            self.run(running, place)?;
         }
         Ok(seen)
     }
 
-    fn run(&self, memory: &mut Memory<'_>, place: usize) -> Result<(), RunError> {
-        let (Some(step), Some(program)) = (self.plan.steps.get(place), self.programs.get(place)) else { return Ok(()) };
-        run_step(self.plan, step, program.as_ref(), memory, self.inputs).map_err(|kind| at_step(self.plan, step, kind))
+    fn run(&mut self, running: &mut Running<'_, '_>, place: usize) -> Result<(), RunError> {
+        let (Some(step), Some(call)) = (self.plan.steps.get(place), self.calls.get_mut(place)) else { return Ok(()) };
+        run_step(self.plan, step, call, running, Blame::default(), &mut |_, _, _| Ok(()))
+    }
+
+    /// Runs the nested plan of the step at `place` until it gives such a number, and looks for the nested step.
+    fn within(&mut self, running: &mut Running<'_, '_>, place: usize, nan: bool) -> Result<(), RunError> {
+        let (Some(step), Some(call)) = (self.plan.steps.get(place), self.calls.get_mut(place)) else { return Ok(()) };
+        run_step(self.plan, step, call, running, Blame::default(), &mut |body, calls, running| {
+            let look = |(_, id): &(String, BufferId)| (*id, contents(body, running, &[*id]));
+            let is_bad = |(_, found): &(BufferId, Content)| if nan { found.nan } else { found.infinity };
+            match body.results.iter().map(look).find(is_bad) {
+                Some((id, found)) => Err(find(body, calls, running, id, Content { nan, ..found })),
+                None => Ok(()),
+            }
+        })
     }
 
     /// The step that writes each buffer.
@@ -95,17 +107,27 @@ impl Search<'_> {
         steps.flat_map(|(place, step)| step.outputs.iter().map(move |&id| (id, place))).collect()
     }
 
-    /// The error that names the step at `place`; of a fused one the operation.
-    fn at(&self, memory: &mut Memory<'_>, place: usize, nan: bool, what: &'static str) -> Result<RunError, RunError> {
+    /// The error that names the step at `place`; of a fused one the operation, of a loop the step in it.
+    fn at(
+        &mut self,
+        running: &mut Running<'_, '_>,
+        place: usize,
+        nan: bool,
+        what: &'static str,
+    ) -> Result<RunError, RunError> {
         for before in 0..place {
-            self.run(memory, before)?;
+            self.run(running, before)?;
         }
         let Some(step) = self.plan.steps.get(place) else {
             return Err(RunErrorKind::plan("a step that is not there").into());
         };
         let named = match &step.call {
             KernelCall::Fused(graph) => {
-                self.inside(memory, step, graph, nan).map_err(|kind| at_step(self.plan, step, kind))?
+                self.inside(running, step, graph, nan).map_err(|kind| at_step(self.plan, step, kind))?
+            }
+            KernelCall::Loop { .. } => {
+                self.within(running, place, nan)?;
+                None
             }
             _ => None,
         };
@@ -119,14 +141,14 @@ impl Search<'_> {
     /// Name and ONNX name of the operation of a fused step that made the number.
     fn inside(
         &self,
-        memory: &mut Memory<'_>,
+        running: &Running<'_, '_>,
         step: &Step,
         graph: &Graph,
         nan: bool,
     ) -> Result<Option<(String, String)>, RunErrorKind> {
         let mut bad: HashMap<NodeId, bool> = HashMap::new();
         for node in graph.order().into_iter().filter(|&node| !matches!(graph.node(node).op, Op::Source(_))) {
-            let found = self.value_of(memory, step, graph, node)?;
+            let found = self.value_of(running, step, graph, node)?;
             bad.insert(node, if nan { found.nan } else { found.infinity });
         }
         let is_bad = |node: NodeId| bad.get(&node).copied().unwrap_or(false);
@@ -141,13 +163,19 @@ impl Search<'_> {
     }
 
     /// What one value of a fused step holds.
-    fn value_of(&self, memory: &Memory<'_>, step: &Step, graph: &Graph, node: NodeId) -> Result<Content, RunErrorKind> {
+    fn value_of(
+        &self,
+        running: &Running<'_, '_>,
+        step: &Step,
+        graph: &Graph,
+        node: NodeId,
+    ) -> Result<Content, RunErrorKind> {
         let mut part = graph.clone();
         let name = graph.name(node.into()).to_string();
         part.results = vec![GraphResult { name, value: node.into() }];
         let program = Program::compile(&part, self.plan.precision, &[])?;
         let dtype = self.plan.precision.storage(graph.ty(node.into()).dtype);
-        let operands = step.inputs.iter().map(|id| memory.view(self.plan, *id, self.inputs).map(Operand::Separate));
+        let operands = step.inputs.iter().map(|id| running.view(self.plan, *id).map(Operand::Separate));
         let operands = operands.collect::<Option<Vec<Operand<'_>>>>();
         let operands = operands.ok_or_else(|| RunErrorKind::plan("operands of a fused region have no bytes"))?;
         let size = program.elements().saturating_mul(dtype.size());

@@ -6,12 +6,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use lrpc_ir::graph::{Absorbed, LedgerLine};
-use lrpc_ir::plan::{BufferId, KernelCall, Place, Plan, PlanInput, Step};
+use lrpc_ir::plan::{BufferId, Place, Plan, PlanInput, Step};
 
-use super::arena::{Memory, roots};
+use super::arena::{Memory, Running, roots};
 use super::blame;
+use super::control::{self, Compiled, compile};
 use super::finite::{Content, content};
-use super::fused::Program;
 use super::source::literal_bytes;
 use crate::error::{RunError, RunErrorKind};
 use crate::memory::AlignedBytes;
@@ -104,7 +104,8 @@ pub struct Outcome {
 pub struct Executor<'w> {
     plan: Arc<Plan>,
     memory: Memory<'w>,
-    programs: Vec<Option<Program>>,
+    arena: AlignedBytes,
+    calls: Vec<Compiled>,
     pool: rayon::ThreadPool,
     check_finite: CheckFinite,
 }
@@ -120,7 +121,6 @@ impl<'w> Executor<'w> {
     /// prepare steps meet.
     pub fn new(plan: Arc<Plan>, weights: &'w dyn WeightSource, options: Options) -> Result<Executor<'w>, RunError> {
         check_ids(&plan)?;
-        let roots = roots(&plan)?;
         let needed = memory_needed(&plan)?;
         if let Some(limit) = options.memory_limit.filter(|limit| needed > *limit) {
             return Err(RunErrorKind::Memory { needed, limit }.into());
@@ -131,27 +131,31 @@ impl<'w> Executor<'w> {
             .map_err(|error| RunErrorKind::Threads { threads: options.threads, reason: error.to_string() })?;
         let take = |bytes| AlignedBytes::zeroed(bytes).ok_or(RunErrorKind::OutOfMemory { needed });
         let memory = Memory {
-            roots,
+            roots: roots(&plan)?,
             weights: read_weights(&plan, weights)?,
             constants: constants(&plan)?,
             prepared: take(plan.prepared_bytes)?,
-            arena: take(plan.arena_bytes)?,
         };
-        let prepare = compile(&plan, &memory, &plan.prepare)?;
-        let programs = compile(&plan, &memory, &plan.steps)?;
-        let mut executor = Executor { plan, memory, programs, pool, check_finite: options.check_finite };
-        let plan = executor.plan.clone();
-        let every = options.check_finite == CheckFinite::EveryStep;
-        let blame = if every { Blame::BOTH } else { Blame::default() };
-        let memory = &mut executor.memory;
-        executor.pool.install(|| run_steps(&plan, &plan.prepare, &prepare, memory, &[], blame, None))?;
+        let (arena, check_finite) = (take(plan.arena_bytes)?, options.check_finite);
+        let calls = compile(&plan, &memory, &plan.steps)?;
+        let mut executor = Executor { plan, memory, arena, calls, pool, check_finite };
+        let (plan, blame) = (executor.plan.clone(), Blame::at_steps(check_finite));
+        let mut prepare = compile(&plan, &executor.memory, &plan.prepare)?;
+        let Executor { memory, arena, calls, pool, .. } = &mut executor;
+        let mut running = Running { memory, arena: arena.as_mut_slice(), inputs: &[] };
+        pool.install(|| {
+            run_steps(&plan, &plan.prepare, &mut prepare, &mut running, blame, None)?;
+            control::prepare(&plan.steps, calls, blame)
+        })?;
         Ok(executor)
     }
 
     /// Bytes that the executor holds: arena, prepared memory, and weights that could not be used where they lie.
     pub fn memory_bytes(&self) -> usize {
         let weights: usize = self.memory.weights.iter().map(WeightBytes::owned).sum();
-        weights + self.plan.arena_bytes + self.plan.prepared_bytes
+        let nested = |step: &Step| step.call.body().map_or(0, nested_bytes);
+        let nested: usize = self.plan.steps.iter().map(nested).sum();
+        weights + self.plan.arena_bytes + self.plan.prepared_bytes + nested
     }
 
     /// Runs the plan on `inputs`, by ONNX name; names that the plan does not use are ignored. `progress` is called before
@@ -161,54 +165,56 @@ impl<'w> Executor<'w> {
     /// Inputs that are missing, of the wrong type or shape, or hold NaN; indices out of range; and numbers that are not
     /// finite, as far as they are checked.
     pub fn run(&mut self, inputs: &BTreeMap<String, Tensor>, progress: OnProgress<'_>) -> Result<Outcome, RunError> {
-        let Executor { plan, memory, programs, pool, check_finite } = self;
+        let Executor { plan, memory, arena, calls, pool, check_finite } = self;
         pool.install(|| {
             let given = plan.inputs.iter().map(|input| input_bytes(plan, input, inputs, *check_finite));
             let given = given.collect::<Result<Vec<WeightBytes<'_>>, RunErrorKind>>()?;
             let given: Vec<&[u8]> = given.iter().map(WeightBytes::as_slice).collect();
-            let blame = if *check_finite == CheckFinite::EveryStep { Blame::BOTH } else { Blame::default() };
-            run_steps(plan, &plan.steps, programs, memory, &given, blame, progress)?;
+            let mut running = Running { memory, arena: arena.as_mut_slice(), inputs: &given };
+            run_steps(plan, &plan.steps, calls, &mut running, Blame::at_steps(*check_finite), progress)?;
             if *check_finite != CheckFinite::Off
-                && let Some((id, found)) = worst_result(plan, memory, &given)
+                && let Some((id, found)) = worst_result(plan, &running)
             {
-                return Err(blame::find(plan, programs, memory, &given, id, found));
+                return Err(blame::find(plan, calls, &mut running, id, found));
             }
-            let (ledger, totals) = ledger(plan, memory, &given)?;
-            Ok(Outcome { results: results(plan, memory, &given)?, ledger, totals })
+            let (ledger, totals) = ledger(plan, &running)?;
+            Ok(Outcome { results: results(plan, &running)?, ledger, totals })
         })
     }
 }
 
 /// Which numbers end a run.
 #[derive(Debug, Clone, Copy, Default)]
-struct Blame {
+pub(super) struct Blame {
     nan: bool,
     /// Only where no operand holds one.
     infinity: bool,
 }
 
 impl Blame {
-    const BOTH: Blame = Blame { nan: true, infinity: true };
+    fn at_steps(check: CheckFinite) -> Blame {
+        let every = check == CheckFinite::EveryStep;
+        Blame { nan: every, infinity: every }
+    }
 }
 
-fn run_steps(
+pub(super) fn run_steps(
     plan: &Plan,
     steps: &[Step],
-    programs: &[Option<Program>],
-    memory: &mut Memory<'_>,
-    inputs: &[&[u8]],
+    calls: &mut [Compiled],
+    running: &mut Running<'_, '_>,
     blame: Blame,
     mut progress: OnProgress<'_>,
 ) -> Result<(), RunError> {
-    for (done, (step, program)) in steps.iter().zip(programs).enumerate() {
+    for (done, (step, call)) in steps.iter().zip(calls).enumerate() {
         if let Some(progress) = &mut progress {
             progress(Progress { done, total: steps.len(), label: &step.label });
         }
-        let before = if blame.infinity { contents(plan, memory, &step.inputs, inputs) } else { Content::default() };
-        run_step(plan, step, program.as_ref(), memory, inputs).map_err(|kind| at_step(plan, step, kind))?;
+        let before = if blame.infinity { contents(plan, running, &step.inputs) } else { Content::default() };
+        run_step(plan, step, call, running, blame, &mut |_, _, _| Ok(()))?;
         if blame.nan || blame.infinity {
             for output in &step.outputs {
-                let found = contents(plan, memory, &[*output], inputs);
+                let found = contents(plan, running, &[*output]);
                 let blamed = Content {
                     nan: found.nan && blame.nan,
                     infinity: found.infinity && blame.infinity && !before.infinity,
@@ -220,27 +226,35 @@ fn run_steps(
             }
         }
         if cfg!(debug_assertions) {
-            step.frees.iter().for_each(|freed| memory.poison(*freed));
+            step.frees.iter().for_each(|freed| running.poison(*freed));
         }
     }
     Ok(())
 }
 
+/// Runs one step; `watch` sees a nested plan after each run of it.
 pub(super) fn run_step(
     plan: &Plan,
     step: &Step,
-    program: Option<&Program>,
-    memory: &mut Memory<'_>,
-    inputs: &[&[u8]],
-) -> Result<(), RunErrorKind> {
+    call: &mut Compiled,
+    running: &mut Running<'_, '_>,
+    blame: Blame,
+    watch: control::Watch<'_>,
+) -> Result<(), RunError> {
     if super::only_renames(step)
         && let ([from], [to]) = (step.inputs.as_slice(), step.outputs.as_slice())
-        && memory.roots[from.0 as usize] == memory.roots[to.0 as usize]
+        && running.memory.roots[from.0 as usize] == running.memory.roots[to.0 as usize]
     {
         return Ok(());
     }
-    let (operands, mut outputs) = memory.borrow(plan, step, inputs)?;
-    super::call(step, program, &operands, &mut outputs)
+    let (operands, mut outputs) = running.borrow(plan, step).map_err(|kind| at_step(plan, step, kind))?;
+    let outcome = match call {
+        Compiled::Nested(nested) => control::run(step, nested, &operands, &mut outputs, blame, watch),
+        Compiled::Fused(program) => program.run(&operands, &mut outputs).map_err(RunError::from),
+        Compiled::Plain => super::call(step, &operands, &mut outputs).map_err(RunError::from),
+    };
+    // What a nested step is to blame for bears its name already.
+    outcome.map_err(|error| if error.step.is_some() { error } else { at_step(plan, step, error.kind) })
 }
 
 pub(super) fn at_step(plan: &Plan, step: &Step, kind: RunErrorKind) -> RunError {
@@ -248,24 +262,24 @@ pub(super) fn at_step(plan: &Plan, step: &Step, kind: RunErrorKind) -> RunError 
     RunError { kind, step: Some(step.label.clone()), operands: step.inputs.iter().map(describe).collect() }
 }
 
-pub(super) fn contents(plan: &Plan, memory: &Memory<'_>, buffers: &[BufferId], inputs: &[&[u8]]) -> Content {
-    let look = |id: &BufferId| content(plan.buffer(*id).dtype, memory.read(*id, inputs).unwrap_or_default());
+pub(super) fn contents(plan: &Plan, running: &Running<'_, '_>, buffers: &[BufferId]) -> Content {
+    let look = |id: &BufferId| content(plan.buffer(*id).dtype, running.read(*id).unwrap_or_default());
     buffers.iter().map(look).fold(Content::default(), Content::join)
 }
 
 /// The first result, or sum of the ledger, that is not finite; one that holds NaN before all others.
-fn worst_result(plan: &Plan, memory: &Memory<'_>, inputs: &[&[u8]]) -> Option<(BufferId, Content)> {
+fn worst_result(plan: &Plan, running: &Running<'_, '_>) -> Option<(BufferId, Content)> {
     let sums = plan.ledger.iter().flat_map(|line| {
         let absorbed = line.absorbed.iter().map(|(_, id)| id);
         line.input.iter().chain(&line.output).chain(absorbed)
     });
     let all = plan.results.iter().map(|(_, id)| id).chain(sums);
-    let look = |id: &BufferId| (*id, contents(plan, memory, &[*id], inputs));
+    let look = |id: &BufferId| (*id, contents(plan, running, &[*id]));
     let bad: Vec<(BufferId, Content)> = all.map(look).filter(|(_, found)| found.worst().is_some()).collect();
     bad.iter().find(|(_, found)| found.nan).or(bad.first()).copied()
 }
 
-fn check_ids(plan: &Plan) -> Result<(), RunErrorKind> {
+pub(super) fn check_ids(plan: &Plan) -> Result<(), RunErrorKind> {
     let steps = plan.prepare.iter().chain(&plan.steps);
     let of_steps = steps.flat_map(|step| step.inputs.iter().chain(&step.outputs).chain(&step.frees));
     let of_inputs =
@@ -294,7 +308,17 @@ fn memory_needed(plan: &Plan) -> Result<u64, RunErrorKind> {
     for buffer in plan.weights.iter().map(|weight| plan.buffer(weight.buffer)).chain(constants) {
         add(byte_count(buffer.dtype, &buffer.shape))?;
     }
+    // The arena of a nested plan lies in that of its step.
+    for body in plan.prepare.iter().chain(&plan.steps).filter_map(|step| step.call.body()) {
+        let own = memory_needed(body)?.saturating_sub(body.arena_bytes as u64);
+        add(usize::try_from(own).ok())?;
+    }
     Ok(needed)
+}
+
+/// Bytes that a nested plan holds apart from its arena.
+fn nested_bytes(plan: &Plan) -> usize {
+    plan.prepared_bytes + plan.steps.iter().filter_map(|step| step.call.body()).map(nested_bytes).sum::<usize>()
 }
 
 fn read_weights<'w>(plan: &Plan, source: &'w dyn WeightSource) -> Result<Vec<WeightBytes<'w>>, RunErrorKind> {
@@ -307,7 +331,7 @@ fn read_weights<'w>(plan: &Plan, source: &'w dyn WeightSource) -> Result<Vec<Wei
     plan.weights.iter().map(read).collect()
 }
 
-fn constants(plan: &Plan) -> Result<Vec<AlignedBytes>, RunErrorKind> {
+pub(super) fn constants(plan: &Plan) -> Result<Vec<AlignedBytes>, RunErrorKind> {
     let mut constants = Vec::new();
     for buffer in &plan.buffers {
         if let Place::Constant(literal) = &buffer.place {
@@ -315,19 +339,6 @@ fn constants(plan: &Plan) -> Result<Vec<AlignedBytes>, RunErrorKind> {
         }
     }
     Ok(constants)
-}
-
-/// The programs of the fused steps.
-fn compile(plan: &Plan, memory: &Memory<'_>, steps: &[Step]) -> Result<Vec<Option<Program>>, RunError> {
-    let root = |id: &BufferId| &memory.roots[id.0 as usize];
-    let compile = |step: &Step| {
-        let KernelCall::Fused(graph) = &step.call else { return Ok(None) };
-        let shared = |input: &BufferId| step.outputs.iter().any(|output| root(output) == root(input));
-        let in_place: Vec<bool> = step.inputs.iter().map(shared).collect();
-        let program = Program::compile(graph, plan.precision, &in_place);
-        program.map(Some).map_err(|kind| at_step(plan, step, kind))
-    };
-    steps.iter().map(compile).collect()
 }
 
 /// An input's bytes in their storage type.
@@ -353,11 +364,11 @@ fn input_bytes<'a>(
     Ok(bytes)
 }
 
-fn results(plan: &Plan, memory: &Memory<'_>, inputs: &[&[u8]]) -> Result<BTreeMap<String, Tensor>, RunErrorKind> {
+fn results(plan: &Plan, running: &Running<'_, '_>) -> Result<BTreeMap<String, Tensor>, RunErrorKind> {
     let mut results = BTreeMap::new();
     for (name, id) in &plan.results {
         let buffer = plan.buffer(*id);
-        let bytes = memory.read(*id, inputs).unwrap_or_default();
+        let bytes = running.read(*id).unwrap_or_default();
         let tensor = Tensor::new(buffer.dtype, &buffer.shape, bytes).map_err(RunErrorKind::Plan)?;
         results.insert(name.clone(), tensor);
     }
@@ -365,13 +376,9 @@ fn results(plan: &Plan, memory: &Memory<'_>, inputs: &[&[u8]]) -> Result<BTreeMa
 }
 
 /// The ledger's lines, and the totals that the plan has between them.
-fn ledger(
-    plan: &Plan,
-    memory: &Memory<'_>,
-    inputs: &[&[u8]],
-) -> Result<(Vec<LedgerSums>, Vec<LedgerTotal>), RunErrorKind> {
+fn ledger(plan: &Plan, running: &Running<'_, '_>) -> Result<(Vec<LedgerSums>, Vec<LedgerTotal>), RunErrorKind> {
     let number = |id: &BufferId| {
-        let bytes = memory.read(*id, inputs).and_then(|bytes| bytes.try_into().ok()).map(f64::from_ne_bytes);
+        let bytes = running.read(*id).and_then(|bytes| bytes.try_into().ok()).map(f64::from_ne_bytes);
         bytes.ok_or_else(|| RunErrorKind::plan(format!("{} is no sum", plan.buffer(*id).name)))
     };
     let sum = |ids: &[BufferId]| ids.iter().map(number).sum::<Result<f64, RunErrorKind>>();

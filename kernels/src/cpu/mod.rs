@@ -6,6 +6,7 @@
 mod arena;
 mod audit;
 mod blame;
+mod control;
 mod elementwise;
 mod executor;
 mod finite;
@@ -33,20 +34,11 @@ use lrpc_ir::ops::Movement;
 use lrpc_ir::plan::{KernelCall, Step};
 
 use self::arena::Operand;
-use self::fused::Program;
 use self::view::{View, ViewMut};
 use crate::error::RunErrorKind;
 
-/// Runs one step on its operands.
-fn call(
-    step: &Step,
-    program: Option<&Program>,
-    operands: &[Operand<'_>],
-    outputs: &mut [ViewMut<'_>],
-) -> Result<(), RunErrorKind> {
-    if let Some(program) = program {
-        return program.run(operands, outputs);
-    }
+/// Runs one step that needs nothing but its operands.
+fn call(step: &Step, operands: &[Operand<'_>], outputs: &mut [ViewMut<'_>]) -> Result<(), RunErrorKind> {
     let mut views: Vec<View<'_>> = Vec::with_capacity(operands.len());
     for operand in operands {
         match operand {
@@ -59,9 +51,9 @@ fn call(
         KernelCall::Op(op) => primitive(op, &views, output),
         KernelCall::Sum => audit::sum(false, &views, output),
         KernelCall::SumOfAbsolutes => audit::sum(true, &views, output),
-        KernelCall::Fused(_) => Err(RunErrorKind::plan("a fused region that was not compiled")),
-        KernelCall::Loop { .. } => Err(RunErrorKind::Unsupported { call: "loop".into() }),
-        KernelCall::While { .. } => Err(RunErrorKind::Unsupported { call: "while".into() }),
+        KernelCall::Fused(_) | KernelCall::Loop { .. } | KernelCall::While { .. } => {
+            Err(RunErrorKind::plan("a call that was not compiled"))
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use lrpc_ir::DType;
 use lrpc_ir::ops::Select;
 use rayon::prelude::*;
 
-use super::view::{View, ViewMut, around, count, ensure, for_number, operands};
+use super::view::{View, ViewMut, around, count, ensure, for_number, operands, row_major};
 use crate::error::RunErrorKind;
 use crate::memory::Plain;
 
@@ -45,6 +45,20 @@ pub(super) fn run(op: &Select, inputs: &[View<'_>], output: &mut ViewMut<'_>) ->
             ensure(output.bytes.len() == outer * count * inner * size_of::<i64>(), "one row of indices per row")?;
             for_number!(x.dtype, op.mnemonic(), T => {
                 best::<T>(x.values()?, [length, count, inner], *largest, output.values()?);
+                Ok(())
+            })
+        }
+        Select::NonZero { .. } => {
+            let [x] = operands(inputs)?;
+            ensure(output.dtype == DType::I64, "places as i64")?;
+            for_number!(x.dtype, op.mnemonic(), T => non_zero::<T>(x.values()?, x.shape, output.values()?))
+        }
+        Select::LexSort => {
+            let [x] = operands(inputs)?;
+            let [rows, columns] = *x.shape else { return Err(RunErrorKind::plan("rows of a matrix")) };
+            ensure(output.dtype == DType::I64 && count(output.shape) == rows, "places as i64")?;
+            for_number!(x.dtype, op.mnemonic(), T => {
+                sort_rows::<T>(x.values()?, columns, output.values()?);
                 Ok(())
             })
         }
@@ -205,6 +219,34 @@ fn best<T: Summand>(x: &[T], [length, count, inner]: [usize; 3], largest: bool, 
     });
 }
 
+/// The places of what is not zero, one row of `output` for each axis.
+fn non_zero<T: Summand>(x: &[T], shape: &[usize], output: &mut [i64]) -> Result<(), RunErrorKind> {
+    let is_there = |value: &T| *value != T::default();
+    let found = x.iter().filter(|value| is_there(value)).count();
+    ensure(found * shape.len() == output.len(), "as many elements that are not zero as were counted")?;
+    if output.is_empty() {
+        return Ok(());
+    }
+    let strides = row_major(shape);
+    for ((row, stride), length) in output.chunks_exact_mut(found).zip(strides).zip(shape) {
+        let places = x.iter().enumerate().filter(|(_, value)| is_there(value)).map(|(place, _)| place);
+        row.iter_mut().zip(places).for_each(|(slot, place)| *slot = (place / stride % length) as i64);
+    }
+    Ok(())
+}
+
+/// The places of rows of that many columns in ascending order; NaN counts as the largest number.
+fn sort_rows<T: Summand>(x: &[T], columns: usize, output: &mut [i64]) {
+    output.iter_mut().enumerate().for_each(|(place, slot)| *slot = place as i64);
+    let row = |place: i64| &x[place as usize * columns..(place as usize + 1) * columns];
+    let ascending = |(a, b): (&T, &T)| a.partial_cmp(b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()));
+    // The sort is stable, so that of equals the first stays first.
+    output.sort_by(|&a, &b| {
+        let mut pairs = row(a).iter().zip(row(b)).map(ascending);
+        pairs.find(|order| order.is_ne()).unwrap_or(std::cmp::Ordering::Equal)
+    });
+}
+
 /// The first largest (or smallest) element's index; NaN wins over numbers, as in NumPy.
 fn winners<T: Summand>(x: &[T], length: usize, inner: usize, largest: bool, output: &mut [i64]) {
     if inner == 0 {
@@ -224,4 +266,29 @@ fn winners<T: Summand>(x: &[T], length: usize, inner: usize, largest: bool, outp
             *slot = winner as i64;
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_what_is_not_zero() {
+        let mut places = [0; 6];
+        non_zero(&[0.0f32, -1.0, f32::NAN, 0.0, -0.0, 5.0], &[3, 2], &mut places).unwrap();
+        assert_eq!(places, [0, 1, 2, 1, 0, 1]);
+        assert!(non_zero(&[1u8, 0], &[2], &mut places).is_err());
+        non_zero::<i64>(&[], &[0, 4], &mut []).unwrap();
+    }
+
+    #[test]
+    fn rows_are_sorted_by_their_first_difference() {
+        let mut places = [0; 4];
+        sort_rows(&[2i64, 1, 1, 9, 2, 0, 1, 9], 2, &mut places);
+        assert_eq!(places, [1, 3, 2, 0]);
+        sort_rows(&[f32::NAN, 1.0, f32::NEG_INFINITY, 1.0], 1, &mut places);
+        assert_eq!(places, [2, 1, 3, 0]);
+        sort_rows::<f64>(&[], 0, &mut places);
+        assert_eq!(places, [0, 1, 2, 3]);
+    }
 }

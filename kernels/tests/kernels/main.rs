@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 mod adjoint;
+mod control;
 mod executor;
 mod fused;
 mod linear;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lrpc_ir::ops::Source;
+use lrpc_ir::ops::{Control, Source};
 use lrpc_ir::plan::{ALIGNMENT, Buffer, BufferId, KernelCall, Place, PlanInput, PlanWeight, Precision, Step};
 use lrpc_ir::{Bindings, DType, Graph, Op, Plan, Value, text};
 use lrpc_kernels::{Executor, Options, Outcome, RunError, Tensor, WeightSource};
@@ -38,39 +38,67 @@ pub fn parse(body: &str) -> Graph {
 pub fn plan_of(graph: &Graph, precision: Precision) -> Plan {
     let mut plan = Plan { precision, ..Plan::default() };
     let mut buffers: BTreeMap<Value, BufferId> = BTreeMap::new();
-    for node in graph.order().into_iter().chain(graph.inputs().into_iter().map(|input| input.node)) {
-        let value = Value::from(node);
-        if buffers.contains_key(&value) {
+    for node in graph.inputs().into_iter().map(|input| input.node).chain(graph.order()) {
+        if buffers.contains_key(&Value::from(node)) {
             continue;
         }
         let content = graph.node(node);
-        let ty = graph.ty(value);
-        let (dtype, shape) = (precision.storage(ty.dtype), ty.bound_shape(&Bindings::new()).unwrap());
-        let id = BufferId(plan.buffers.len() as u32);
-        let name = graph.name(value).to_string();
-        let bytes = shape.iter().product::<usize>() * dtype.size();
-        let place = match &content.op {
-            Op::Source(Source::Input(_)) => {
-                plan.inputs.push(PlanInput { name: name.clone(), dtype: ty.dtype, buffer: id });
-                Place::Input(plan.inputs.len() - 1)
+        let call = call_of(&content.op, precision);
+        let first = plan.buffers.len() as u32;
+        for (port, ty) in content.types().iter().enumerate() {
+            let value = Value { node, port: port as u32 };
+            let id = BufferId(plan.buffers.len() as u32);
+            let (dtype, shape) = (precision.storage(ty.dtype), ty.bound_shape(&Bindings::new()).unwrap());
+            let name = graph.name(value).to_string();
+            let place = match &content.op {
+                Op::Source(Source::Input(_)) => {
+                    plan.inputs.push(PlanInput { name: name.clone(), dtype: ty.dtype, buffer: id });
+                    Place::Input(plan.inputs.len() - 1)
+                }
+                Op::Source(Source::Weight(..)) => {
+                    plan.weights.push(PlanWeight { name: name.clone(), dtype: ty.dtype, buffer: id, sidecar: false });
+                    Place::Weight(plan.weights.len() - 1)
+                }
+                Op::Source(Source::Constant(literal)) => Place::Constant(literal.clone()),
+                _ => arena(&mut plan, shape.iter().product::<usize>() * dtype.size()),
+            };
+            plan.buffers.push(Buffer { name, dtype, shape, place });
+            buffers.insert(value, id);
+        }
+        if !matches!(content.op, Op::Source(Source::Input(_) | Source::Weight(..) | Source::Constant(_))) {
+            if let Some(workspace) = call.workspace() {
+                let place = arena(&mut plan, workspace.bytes);
+                let (name, shape) = ("workspace".into(), vec![workspace.bytes]);
+                plan.buffers.push(Buffer { name, dtype: DType::U8, shape, place });
             }
-            Op::Source(Source::Weight(..)) => {
-                plan.weights.push(PlanWeight { name: name.clone(), dtype: ty.dtype, buffer: id, sidecar: false });
-                Place::Weight(plan.weights.len() - 1)
-            }
-            Op::Source(Source::Constant(literal)) => Place::Constant(literal.clone()),
-            op => {
-                let inputs = graph.operands(node).into_iter().map(|operand| buffers[&operand]).collect();
-                plan.steps.push(step(KernelCall::Op(op.clone()), inputs, vec![id], &name));
-                plan.arena_bytes += bytes.next_multiple_of(ALIGNMENT);
-                Place::Arena(plan.arena_bytes - bytes.next_multiple_of(ALIGNMENT))
-            }
-        };
-        plan.buffers.push(Buffer { name, dtype, shape, place });
-        buffers.insert(value, id);
+            let inputs = graph.operands(node).into_iter().map(|operand| buffers[&operand]).collect();
+            let outputs = (first..plan.buffers.len() as u32).map(BufferId).collect();
+            plan.steps.push(step(call, inputs, outputs, graph.name(node.into())));
+        }
     }
     plan.results = graph.results.iter().map(|result| (result.name.clone(), buffers[&result.value])).collect();
     plan
+}
+
+fn arena(plan: &mut Plan, bytes: usize) -> Place {
+    plan.arena_bytes += bytes.next_multiple_of(ALIGNMENT);
+    Place::Arena(plan.arena_bytes - bytes.next_multiple_of(ALIGNMENT))
+}
+
+fn call_of(op: &Op, precision: Precision) -> KernelCall {
+    match op {
+        Op::Control(Control::Loop { trips, reverse, carried, scanned, body }) => KernelCall::Loop {
+            trips: trips.known().unwrap() as usize,
+            reverse: *reverse,
+            carried: *carried,
+            scanned: *scanned,
+            body: Box::new(plan_of(body, precision)),
+        },
+        Op::Control(Control::While { carried, body }) => {
+            KernelCall::While { carried: *carried, body: Box::new(plan_of(body, precision)) }
+        }
+        op => KernelCall::Op(op.clone()),
+    }
 }
 
 pub fn step(call: KernelCall, inputs: Vec<BufferId>, outputs: Vec<BufferId>, label: &str) -> Step {

@@ -79,10 +79,9 @@ fn op_flops(op: &Op, operands: &[&Buffer], result: u64) -> u64 {
         Op::Pool(Pool::Resize(resize)) => result.saturating_mul(resize_flops(resize)),
         Op::Pool(Pool::ResizeTranspose(resize)) => operand.saturating_mul(resize_flops(resize)),
         Op::Elementwise(_) => result,
-        Op::Select(Select::ScatterAdd { .. } | Select::ArgMax { .. } | Select::ArgMin { .. } | Select::TopK { .. }) => {
-            operand
-        }
-        Op::Select(_) | Op::Movement(_) | Op::Source(_) | Op::Promise | Op::Control(_) => 0,
+        Op::Select(Select::Gather { .. } | Select::OneHot { .. }) => 0,
+        Op::Select(_) => operand,
+        Op::Movement(_) | Op::Source(_) | Op::Promise | Op::Control(_) => 0,
     }
 }
 

@@ -103,10 +103,11 @@ fn call_name(call: &KernelCall) -> String {
         KernelCall::Fused(_) => "fused".into(),
         KernelCall::Sum => "sum".into(),
         KernelCall::SumOfAbsolutes => "sum_of_absolutes".into(),
-        KernelCall::Loop { trips, reverse, .. } => {
-            format!("loop {{trips={trips}{}}}", if *reverse { ", reverse=true" } else { "" })
+        KernelCall::Loop { trips, reverse, carried, scanned, .. } => {
+            let reverse = if *reverse { ", reverse=true" } else { "" };
+            format!("loop {{trips={trips}{reverse}, carried={carried}, scanned={scanned}}}")
         }
-        KernelCall::While { .. } => "while".into(),
+        KernelCall::While { carried, .. } => format!("while {{carried={carried}}}"),
     }
 }
 

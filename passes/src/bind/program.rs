@@ -263,10 +263,24 @@ impl Lowering<'_> {
             op => KernelCall::Op(op.clone()),
         };
         let inputs = self.tensors(graph.operands(node))?;
-        let outputs = self.tensors((0..content.types().len() as u32).map(|port| Value { node, port }))?;
+        let mut outputs = self.tensors((0..content.types().len() as u32).map(|port| Value { node, port }))?;
+        if call.body().is_some() {
+            outputs.push(self.workspace(&call, node)?);
+        }
         let (region, rank) = (content.region, (place, Beside::Call));
         self.program.items.push(Item { call, inputs, outputs, label, region, rank, after: Vec::new() });
         Ok(())
+    }
+
+    /// The working memory of a loop.
+    fn workspace(&mut self, call: &KernelCall, node: NodeId) -> Result<TensorId, Diagnostic> {
+        let workspace = call.workspace().ok_or_else(|| {
+            Diagnostic::new("the loop needs more memory than can be addressed").at(rewrite::label(self.graph, node))
+        })?;
+        let name = format!("{}.workspace", self.graph.name(node.into()));
+        let (dtype, shape, kind) = (DType::U8, vec![workspace.bytes], Kind::Computed);
+        self.program.tensors.push(Tensor { name, declared: dtype, dtype, shape, kind });
+        Ok(self.program.tensors.len() - 1)
     }
 
     /// One kernel call for a group.
@@ -339,7 +353,10 @@ fn fused_body(graph: &Graph, members: &[NodeId]) -> Result<(Graph, Vec<Value>), 
 
 /// The call of a nested graph: plans with arenas of their own.
 fn nested(control: &Control, dims: &Bindings, precision: Precision) -> Result<KernelCall, Diagnostic> {
-    let plan = |body: &Graph| super::plan_concrete(body, Strategy::Store, dims, precision).map(Box::new);
+    let plan = |body: &Graph| {
+        let delivered = super::keep::deliver(body)?.graph;
+        super::plan_concrete(&delivered, Strategy::Store, dims, precision).map(Box::new)
+    };
     let internal = |what: &str| Diagnostic::new(format!("internal error: {what}")).of_kind(DiagnosticKind::Bug);
     Ok(match control {
         Control::Loop { trips, reverse, carried, scanned, body } => {

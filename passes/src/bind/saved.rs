@@ -54,9 +54,7 @@ fn row(op: &Op) -> Saved {
             ReduceKind::Max | ReduceKind::Min | ReduceKind::Product => Saved::OperandsAndResult,
         },
         Op::Select(Select::Gather { .. } | Select::ScatterAdd { .. }) => Saved::Operand(1),
-        Op::Select(Select::ArgMax { .. } | Select::ArgMin { .. } | Select::TopK { .. } | Select::OneHot { .. }) => {
-            Saved::Nothing
-        }
+        Op::Select(_) => Saved::Nothing,
         Op::Pool(Pool::Window(PoolKind::Sum, _)) => Saved::Nothing,
         Op::Pool(Pool::Window(..) | Pool::WindowTranspose(PoolKind::Max, _)) => Saved::Operand(0),
         Op::Pool(Pool::WindowTranspose(..) | Pool::WindowArgMax(_) | Pool::Resize(_) | Pool::ResizeTranspose(_)) => {

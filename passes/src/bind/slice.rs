@@ -8,6 +8,7 @@ use lrpc_ir::{Diagnostic, Graph};
 
 use super::{Request, Wanted};
 use crate::names::matches;
+use crate::nested::{drop_unused, holders};
 
 /// The graph with the wanted results alone.
 pub(super) fn slice(graph: &Graph, request: &Request) -> Result<Graph, Diagnostic> {
@@ -26,6 +27,11 @@ pub(super) fn slice(graph: &Graph, request: &Request) -> Result<Graph, Diagnosti
         sliced.set_op(input.node, op, &[]).map_err(|error| Diagnostic::new(error.to_string()))?;
     }
     sliced.remove_unused_measures();
+    if !holders(&sliced).is_empty() {
+        // Users that nobody wants would keep results of loops alive.
+        sliced.remove_dead();
+        drop_unused(&mut sliced).map_err(|error| Diagnostic::new(error.to_string()))?;
+    }
     Ok(sliced)
 }
 

@@ -215,15 +215,22 @@ fn check_call(plan: &Plan, step: &Step) -> Result<(), PlanError> {
             shapes(&graph.result_types())
         }
         KernelCall::Sum | KernelCall::SumOfAbsolutes => vec![Vec::new()],
-        KernelCall::Loop { trips, carried, body, .. } => {
+        KernelCall::Loop { trips, carried, scanned, body, .. } => {
             verify_plan(body)?;
+            let slice = |(place, mut shape): (usize, Vec<Dim>)| {
+                let is_scanned = (*carried..carried + scanned).contains(&place);
+                (shape.drain(..usize::from(is_scanned && !shape.is_empty())).count(), shape).1
+            };
+            check_nested(body, shapes(&operands).into_iter().enumerate().map(slice), step)?;
             let given = body.results.iter().map(|(_, id)| ty_of(body, *id)).enumerate();
             let stack = |shape: Vec<Dim>| std::iter::once(Dim::Known(*trips as i64)).chain(shape).collect();
-            given.map(|(place, shape)| if place < *carried { shape } else { stack(shape) }).collect()
+            let given = given.map(|(place, shape)| if place < *carried { shape } else { stack(shape) });
+            given.chain(workspace(&step.call)).collect()
         }
         KernelCall::While { body, .. } => {
             verify_plan(body)?;
-            vec![Vec::new()]
+            check_nested(body, shapes(&operands).into_iter().skip(1), step)?;
+            std::iter::once(Vec::new()).chain(workspace(&step.call)).collect()
         }
     };
     if expected == results {
@@ -235,6 +242,22 @@ fn check_call(plan: &Plan, step: &Step) -> Result<(), PlanError> {
 
 fn ty_of(plan: &Plan, id: BufferId) -> Vec<Dim> {
     plan.buffer(id).shape.iter().map(|&size| Dim::Known(size as i64)).collect()
+}
+
+/// The shape of a loop's working memory.
+fn workspace(call: &KernelCall) -> Option<Vec<Dim>> {
+    call.workspace().map(|workspace| vec![Dim::Known(workspace.bytes as i64)])
+}
+
+/// A nested plan takes the position and what its step reads, and holds no weights.
+fn check_nested(body: &Plan, operands: impl Iterator<Item = Vec<Dim>>, step: &Step) -> Result<(), PlanError> {
+    let inputs: Vec<Vec<Dim>> = body.inputs.iter().map(|input| ty_of(body, input.buffer)).collect();
+    let expected: Vec<Vec<Dim>> = std::iter::once(Vec::new()).chain(operands).collect();
+    if inputs == expected && body.weights.is_empty() {
+        Ok(())
+    } else {
+        fail(8, format!("\"{}\" gives {expected:?} to a nested plan over {inputs:?}", step.label))
+    }
 }
 
 /// A fused graph reads its step's operands, and all its results have one shape to which the operands broadcast.

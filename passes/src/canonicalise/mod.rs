@@ -14,11 +14,13 @@ mod recognise_softmax;
 mod remove_identities;
 mod slice_seed;
 mod split_bias;
+mod unroll_loops;
 
 use crate::manager::PassDef;
 
 /// The passes over the forward region, in order.
 pub const PIPELINE: &[PassDef] = &[
+    unroll_loops::PASS,
     remove_identities::PASS,
     hoist_prepare::PASS,
     merge_equal::PASS,

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use lrpc_ir::graph::{Graph, Origin, Region, Value};
+use lrpc_ir::graph::{Graph, NodeId, Origin, Region, Value};
 use lrpc_ir::ops::source::{Literal, LiteralValues, Source};
 use lrpc_ir::ops::{Binary, Elementwise, Function, Movement, Op, Reduce, ReduceKind, Unary};
 use lrpc_ir::{Absorbed, DType, Diagnostic, Dim, Float, TensorType};
@@ -160,6 +160,20 @@ impl<'a> RelevanceBuilder<'a> {
         };
         let name = self.graph.fresh_name(&format!("{}{name}", self.prefix));
         Ok(self.graph.add(region, op, operands, &name, self.origin.clone())?)
+    }
+
+    /// A node of the relevance region with several results, whose names begin with the composite's prefix.
+    pub(crate) fn several(&mut self, op: Op, operands: &[Value], names: &[String]) -> Built<NodeId> {
+        let mut fresh: Vec<String> = Vec::new();
+        for name in names {
+            let mut name = self.graph.fresh_name(&format!("{}{name}", self.prefix));
+            while fresh.contains(&name) {
+                name = self.graph.fresh_name(&format!("{name}.{}", fresh.len()));
+            }
+            fresh.push(name);
+        }
+        let names: Vec<&str> = fresh.iter().map(String::as_str).collect();
+        Ok(self.graph.add_many(Region::Relevance, op, operands, &names, self.origin.clone())?)
     }
 
     /// Books `value`, summed over all elements, as absorbed.

@@ -6,9 +6,11 @@
 
 pub(crate) mod active;
 pub mod builder;
+mod choose;
 pub mod composite;
 pub mod condition;
 mod filter;
+mod nested;
 pub mod roles;
 pub mod sampling;
 pub mod seed;
@@ -27,6 +29,7 @@ use std::collections::{HashMap, HashSet};
 use lrpc_ir::graph::{Chosen, CompositeUse, EntryUse, Graph, GraphResult, RuleChoice, Value};
 use lrpc_ir::{Diagnostic, Diagnostics};
 
+use crate::nested::drop_unused;
 use crate::rules::shares::nonnegative_values;
 use composite::Composite;
 use condition::Condition;
@@ -171,6 +174,7 @@ fn without_first_layer(composite: &Composite, applications: &[Application]) -> O
 /// target does not depend on.
 pub fn generate(graph: &mut Graph, request: &Request) -> Result<Survey, Diagnostics> {
     check_views(request)?;
+    nested::add_tapes(graph).map_err(Diagnostic::from)?;
     let mut targets = request.targets.clone();
     let rows = seed::explain_rows(graph, &mut targets)?;
     let explained: Vec<String> = targets.iter().flat_map(Target::explained).collect();
@@ -230,6 +234,7 @@ pub fn generate(graph: &mut Graph, request: &Request) -> Result<Survey, Diagnost
     samples.finish(graph);
     graph.results.retain(|result| !rows.contains(&result.name));
     graph.remove_dead();
+    drop_unused(graph).map_err(Diagnostic::from)?;
     Ok(survey)
 }
 

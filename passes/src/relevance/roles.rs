@@ -71,6 +71,32 @@ impl Role {
     }
 }
 
+/// Which operand of a product or quotient of two activations is a gate of which kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Gates {
+    /// The one that takes nothing: see [`silent_operand`].
+    pub silent: Option<usize>,
+    /// The one that alone is activated: see [`activated_operand`].
+    pub activated: Option<usize>,
+    /// Whether it is no product of two signals: see [`is_one_signal`].
+    pub one_signal: bool,
+}
+
+impl Gates {
+    /// The gates of `node`, of whose operands `active` are active.
+    pub fn of(graph: &Graph, node: NodeId, active: &[bool]) -> Gates {
+        let product = matches!(graph.node(node).op, Op::Elementwise(Elementwise::Binary(Binary::Mul | Binary::Div)));
+        if !product || active.iter().filter(|&&operand| operand).count() < 2 {
+            return Gates::default();
+        }
+        Gates {
+            silent: silent_operand(graph, node),
+            activated: activated_operand(graph, node),
+            one_signal: is_one_signal(graph, node),
+        }
+    }
+}
+
 /// The roles of `node`, given which operands are active and which value is explained.
 pub fn roles_of(graph: &Graph, node: NodeId, active: &[bool], explained: &[Value]) -> Vec<Role> {
     let mut roles = Vec::new();
@@ -90,10 +116,11 @@ pub fn roles_of(graph: &Graph, node: NodeId, active: &[bool], explained: &[Value
             roles.push(if actives > 1 { Role::Residual } else { Role::Bias });
         }
         Op::Elementwise(Elementwise::Binary(Binary::Mul | Binary::Div)) if actives > 1 => {
-            if silent_operand(graph, node).is_some() {
+            let gates = Gates::of(graph, node, active);
+            if gates.silent.is_some() {
                 roles.push(Role::Gate);
-                roles.extend(is_one_signal(graph, node).then_some(Role::Frozen));
-            } else if activated_operand(graph, node).is_some() {
+                roles.extend(gates.one_signal.then_some(Role::Frozen));
+            } else if gates.activated.is_some() {
                 roles.push(Role::Gated);
             }
         }

@@ -11,6 +11,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use lrpc_ir::graph::{Graph, NodeId, Value};
 use lrpc_ir::ops::{Binary, Elementwise, Function, Linear, Op, ReduceKind, Select};
 
+use super::active::active_operands;
 use super::roles::maker;
 
 /// How far a factor is followed back, in nodes: a bound on work, not on meaning.
@@ -23,6 +24,16 @@ pub struct Selections {
 }
 
 impl Selections {
+    /// The products of the graph that have a parameter, each with the operand that is it. `order` are its nodes, operands
+    /// before users.
+    pub fn of(graph: &Graph, order: &[NodeId], active: &HashSet<Value>) -> HashMap<NodeId, usize> {
+        let mut selections = Selections::default();
+        for &node in order {
+            selections.visit(graph, node, &active_operands(graph, node, active));
+        }
+        selections.parameters
+    }
+
     /// The operand of `node` that is a parameter, if it is a product of two activations of which one is.
     pub fn visit(&mut self, graph: &Graph, node: NodeId, active: &[bool]) -> Option<usize> {
         let op = &graph.node(node).op;

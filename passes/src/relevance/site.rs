@@ -8,6 +8,7 @@ use lrpc_ir::{Diagnostic, Dim, TensorType};
 
 use super::builder::{Built, RelevanceBuilder};
 use super::composite::Parameter;
+use super::roles::Gates;
 use super::stabiliser::{Stabiliser, StabiliserMode};
 use super::support::Support;
 use crate::adjoint;
@@ -82,6 +83,8 @@ pub struct Site {
     pub factors: [usize; 2],
     /// The operand of a product that is a function of the other one's signal: see [`super::selective`].
     pub held: Option<usize>,
+    /// Which operand of a product or quotient is a gate.
+    pub gates: Gates,
     /// What is added to what a linear map gives and takes no relevance: a part of its bias. The output is the sum.
     pub addend: Option<Value>,
     /// The rule's parameters, defaults filled in.
@@ -110,6 +113,7 @@ impl Site {
             support: Support::Anywhere,
             factors: [1, 1],
             held: None,
+            gates: Gates::default(),
             addend: None,
             parameters: BTreeMap::new(),
         }

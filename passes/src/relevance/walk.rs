@@ -1,21 +1,19 @@
-//! One walk against the forward order: rules are chosen, applied, and their ledger is written.
+//! One walk against the forward order: rules are applied, and their ledger is written.
 
 use std::collections::{HashMap, HashSet};
 
 use lrpc_ir::graph::{Graph, GraphResult, LedgerLine, NodeId, Value};
 use lrpc_ir::ops::{Binary, Class, Elementwise, Op};
-use lrpc_ir::{Absorbed, Diagnostic, DiagnosticKind, Diagnostics};
+use lrpc_ir::{Absorbed, Diagnostic, Diagnostics};
 
-use super::builder::{Built, RelevanceBuilder, site_name};
-use super::composite::{Choice, Composite, Quantity, SeedKind};
-use super::roles::{self, Role};
+use super::builder::{Built, RelevanceBuilder};
+use super::choose::{Passage, Step};
+use super::composite::{Composite, Quantity, SeedKind};
 use super::seed::{self, Start};
-use super::selective::Selections;
-use super::selector::Subject;
 use super::site::{Arrival, Carrier, Flow, Site};
 use super::support::{self, Support, Supports};
 use super::weights::{Applied, Weights};
-use super::{Application, Missing, Request, Survey, active};
+use super::{Request, Survey};
 
 /// One walk: one composite, one target, one condition.
 pub(super) struct Walk<'a> {
@@ -33,47 +31,18 @@ pub(super) struct Walk<'a> {
     pub(super) parts: Vec<String>,
 }
 
-/// A node on the way, with its rule.
-pub(super) struct Step {
-    node: NodeId,
-    output: Value,
-    active: Vec<bool>,
-    class: Class,
-    factors: [usize; 2],
-    held: Option<usize>,
-    addend: Option<Value>,
-    choice: Choice,
-    /// Its place among the applications that are told.
-    told: usize,
-}
-
-/// Chains of products of one kind whose factors share relevance evenly, however the chain is bracketed.
+/// Where a walk is.
 #[derive(Default)]
-struct Chains {
-    /// The number of factors of every product in a chain.
-    factors: HashMap<NodeId, usize>,
-}
-
-impl Chains {
-    /// The number of factors that each operand of `node` stands for. Nodes are visited in forward order.
-    fn visit(&mut self, graph: &Graph, node: NodeId, choice: &Choice, active: &[bool]) -> [usize; 2] {
-        let op = &graph.node(node).op;
-        let product = matches!(op, Op::Linear(_) | Op::Elementwise(Elementwise::Binary(Binary::Mul)));
-        if !product || active.iter().filter(|&&operand| operand).count() != 2 {
-            return [1, 1];
-        }
-        let is_gate = || !roles::is_one_signal(graph, node);
-        if !choice.rule.shares_evenly(&choice.parameters, is_gate) {
-            return [1, 1];
-        }
-        let factors = [0, 1].map(|slot| {
-            let before = graph.operand(node, slot).map(|operand| roles::maker(graph, operand));
-            let chained = before.filter(|&maker| graph.node(maker).op.mnemonic() == op.mnemonic());
-            chained.and_then(|maker| self.factors.get(&maker).copied()).unwrap_or(1)
-        });
-        self.factors.insert(node, factors[0].saturating_add(factors[1]));
-        factors
-    }
+pub(super) struct State {
+    /// What was sent to each value and has not been passed on.
+    pub(super) arrivals: HashMap<Value, Vec<Arrival>>,
+    pub(super) supports: Supports,
+    /// What each value has received in all.
+    pub(super) relevance: HashMap<Value, Arrival>,
+    /// The values whose relevance has been passed on.
+    pub(super) passed: HashSet<Value>,
+    /// The applications that nothing arrived at, by their places among those that are told.
+    pub(super) cut_off: Vec<usize>,
 }
 
 impl Walk<'_> {
@@ -84,36 +53,26 @@ impl Walk<'_> {
         seed: &seed::Seed,
     ) -> Result<Survey, Diagnostics> {
         let explained: Vec<Value> = seed.starts.iter().map(|start| start.output).collect();
-        let (steps, mut survey) = self.choose(graph, &explained)?;
+        let (passages, mut survey) = self.choose(graph, &explained)?;
         if !survey.missing.is_empty() {
             return Err(Diagnostics(survey.missing.into_iter().map(|missing| missing.finding).collect()));
         }
         let prefix: String = self.parts.iter().map(|part| format!("{part}.")).collect();
         let mut b = RelevanceBuilder::new(graph, promises, self.nonnegative, &prefix);
-        let mut arrivals: HashMap<Value, Vec<Arrival>> = HashMap::new();
-        let mut supports = Supports::default();
+        let mut state = State::default();
         let mut started = Vec::new();
         for start in &seed.starts {
             b.begin(start.output, "seed");
             let arrival = self.start(&mut b, start)?;
             // R = y ⊙ g, but for seeds of 1 and relevance that the target states.
             let product = !self.request.unit_seed && start.relevance.is_none();
-            supports.note(start.output, if product { Support::Nonzero } else { Support::Anywhere });
+            state.supports.note(start.output, if product { Support::Nonzero } else { Support::Anywhere });
             started.push((start.output, arrival));
-            arrivals.entry(start.output).or_default().push(arrival);
+            state.arrivals.entry(start.output).or_default().push(arrival);
         }
-        let mut relevance = HashMap::new();
-        let mut passed = HashSet::new();
-        for step in steps.into_iter().rev() {
-            let parts = arrivals.get(&step.output).map_or(0, Vec::len);
-            let support = supports.of_sum(step.output, parts);
-            let Some(arrival) = self.arrive(&mut b, step.output, &mut arrivals, &mut relevance)? else {
-                survey.cut_off(step.told);
-                continue;
-            };
-            passed.insert(step.output);
-            self.apply(&mut b, step, (arrival, support), &mut arrivals, &mut supports).map_err(Diagnostics::from)?;
-        }
+        self.walk_over(&mut b, &passages, &mut state)?;
+        state.cut_off.iter().for_each(|&told| survey.cut_off(told));
+        let State { mut arrivals, mut relevance, mut passed, .. } = state;
         self.results(&mut b, &mut arrivals, &mut relevance)?;
         self.book_dead_ends(&mut b, &mut arrivals)?;
         // A tensor that is requested twice is inserted once.
@@ -122,6 +81,27 @@ impl Walk<'_> {
             ends.filter_map(|value| Some((value, relevance.get(&value).copied()?))).collect();
         self.close(&mut b, &started, &ends)?;
         Ok(survey)
+    }
+
+    /// Walks against the order of `passages`.
+    pub(super) fn walk_over(&self, b: &mut RelevanceBuilder, passages: &[Passage], state: &mut State) -> Built<()> {
+        for passage in passages.iter().rev() {
+            match passage {
+                Passage::Rule(step) => {
+                    let parts = state.arrivals.get(&step.output).map_or(0, Vec::len);
+                    let support = state.supports.of_sum(step.output, parts);
+                    match self.arrive(b, step.output, &mut state.arrivals, &mut state.relevance)? {
+                        Some(arrival) => {
+                            state.passed.insert(step.output);
+                            self.apply(b, step, (arrival, support), &mut state.arrivals, &mut state.supports)?;
+                        }
+                        None => passage.cut_off(state),
+                    }
+                }
+                Passage::Nested(nested) => self.pass_nested(b, nested, state)?,
+            }
+        }
+        Ok(())
     }
 
     /// Writes the line that closes the others: what started, and what arrived at requested tensors and was passed on by
@@ -146,96 +126,6 @@ impl Walk<'_> {
         let (site, rule, absorbed) = ("total".to_string(), LedgerLine::TOTAL.to_string(), Vec::new());
         self.write_ledger(b, LedgerLine { site, rule, input, output, absorbed });
         Ok(())
-    }
-
-    /// The rules for all nodes between the explained outputs and the requested tensors, in forward order.
-    pub(super) fn choose(&self, graph: &Graph, explained: &[Value]) -> Result<(Vec<Step>, Survey), Diagnostics> {
-        let active = active::active_values(graph, self.order, self.wrt);
-        let dependent = active::dependent_values(graph, self.order, self.wrt);
-        if let Some(&output) = explained.iter().find(|output| !active.contains(output)) {
-            let names: Vec<&str> = self.wrt.iter().map(|&value| graph.name(value)).collect();
-            let message = format!("`{}` does not depend on {}", graph.name(output), names.join(", "));
-            return Err(Diagnostic::request(message).help("name other tensors with --wrt or another --target").into());
-        }
-        let needed: HashSet<NodeId> = graph.post_order(explained.iter().copied()).into_iter().collect();
-        self.check_conditions(graph, &active, &needed)?;
-        let (mut steps, mut survey) = (Vec::new(), Survey::default());
-        let (mut chains, mut selections) = (Chains::default(), Selections::default());
-        for &node in self.order.iter().filter(|node| needed.contains(node)) {
-            let operands = active::active_operands(graph, node, &active);
-            if !operands.contains(&true) {
-                continue;
-            }
-            let mut subject = subject(graph, node, &operands, explained);
-            let held = selections.visit(graph, node, &operands);
-            subject.roles.extend(held.map(|_| Role::Selective));
-            let class = subject.class;
-            let mut record = |rule, entry| {
-                let (op, site, part) = (subject.op.to_string(), subject.name.clone(), String::new());
-                let (composite, class) = (self.composite.name.clone(), class.name());
-                survey.applications.push(Application { composite, site, op, class, rule, entry, part });
-            };
-            if let Class::Opaque(reason) = class {
-                record(Err(reason.to_string()), None);
-                continue;
-            }
-            if self.composite.has_own_entries() {
-                survey.subjects.push(subject.clone());
-            }
-            let written_out = self.composite.ledger && roles::is_softmax_written_out(graph, node);
-            let finding = match self.composite.choose(&subject) {
-                Ok(Some(_)) if written_out => Diagnostic::new("a softmax written out as exp / Σ exp has no rule")
-                    .of_kind(DiagnosticKind::NoRule)
-                    .at(&subject.name)
-                    .help("export it as one Softmax"),
-                Ok(Some(choice)) => {
-                    record(Ok(choice.rule.name.to_string()), Some(choice.entry.clone()));
-                    let told = survey.applications.len().saturating_sub(1);
-                    let factors = chains.visit(graph, node, &choice, &operands);
-                    let (output, addend) = (node.into(), None);
-                    let step = Step { node, output, active: operands, class, factors, held, addend, choice, told };
-                    if !self.becomes_bias(graph, &dependent, &step, &mut steps) {
-                        steps.push(step);
-                    }
-                    continue;
-                }
-                Ok(None) => no_rule(&subject, &self.composite.name),
-                Err(finding) => finding,
-            };
-            survey.missing.push(Missing { op: subject.op.to_string(), class: class.name(), finding });
-        }
-        Ok((steps, survey))
-    }
-
-    /// Whether `sum` adds a constant, a value that is not among the `dependent` ones, to what a linear map gives, nothing
-    /// else reads that, and its rule treats constants as a bias: then the two are one linear map with that bias.
-    fn becomes_bias(&self, graph: &Graph, dependent: &HashSet<Value>, sum: &Step, steps: &mut [Step]) -> bool {
-        let adds = graph.node(sum.node).op == Op::Elementwise(Elementwise::Binary(Binary::Add));
-        if !adds || !self.composite.ledger || !sum.choice.rule.treats_constant_as_bias() {
-            return false;
-        }
-        let operands = graph.operands(sum.node);
-        let (map, addend) = match (&operands[..], &sum.active[..]) {
-            (&[map, addend], [true, false]) | (&[addend, map], [false, true]) => (map, addend),
-            _ => return false,
-        };
-        let bias = |step: &Step| step.choice.parameters.get("bias").cloned();
-        let read_elsewhere = graph.users(map).len() != 1
-            || graph.results.iter().any(|result| result.value == map)
-            || self.wrt.contains(&map)
-            || self.request.between.contains(&map)
-            || self.masks.contains_key(&map);
-        // Constants of the file have been merged where they have the form of a bias.
-        let computed = !graph.is_constant(addend) && !dependent.contains(&addend);
-        let is_linear = |step: &&mut Step| step.output == map && matches!(step.class, Class::Linear { .. });
-        let step = steps.iter_mut().rev().find(is_linear);
-        match step.filter(|step| !read_elsewhere && computed && bias(step) == bias(sum)) {
-            Some(step) => {
-                (step.output, step.addend) = (sum.output, Some(addend));
-                true
-            }
-            None => false,
-        }
     }
 
     /// What starts at an explained output: `g`, or `R = y ⊙ g`, or a relevance that the target itself states.
@@ -268,7 +158,7 @@ impl Walk<'_> {
     }
 
     /// The sum of what arrived at `value`, as one tensor.
-    fn arrive(
+    pub(super) fn arrive(
         &self,
         b: &mut RelevanceBuilder,
         value: Value,
@@ -320,33 +210,11 @@ impl Walk<'_> {
         Ok(passed)
     }
 
-    fn as_relevance(&self, b: &mut RelevanceBuilder, value: Value, arrival: Arrival) -> Built<Value> {
+    pub(super) fn as_relevance(&self, b: &mut RelevanceBuilder, value: Value, arrival: Arrival) -> Built<Value> {
         match arrival.carrier {
             Carrier::Relevance => Ok(arrival.value),
             Carrier::Coefficient => self.to_relevance(b, value, arrival.value),
         }
-    }
-
-    /// # Errors
-    /// Conditions on tensors that no relevance passes.
-    fn check_conditions(
-        &self,
-        graph: &Graph,
-        active: &HashSet<Value>,
-        needed: &HashSet<NodeId>,
-    ) -> Result<(), Diagnostics> {
-        let conditions = self.request.conditions.iter();
-        let astray = conditions.flat_map(|condition| condition.tensors().map(move |tensor| (condition, tensor)));
-        let astray = astray.filter(|(_, tensor)| !active.contains(tensor) || !needed.contains(&tensor.node));
-        let findings: Vec<Diagnostic> = astray
-            .map(|(condition, tensor)| {
-                let name = graph.name(tensor);
-                condition
-                    .error(format!("`{name}` does not lie between the target and the requested tensors"))
-                    .help("name a tensor on the way, another --target, or tensors before it with --wrt")
-            })
-            .collect();
-        if findings.is_empty() { Ok(()) } else { Err(Diagnostics(findings)) }
     }
 
     fn to_relevance(&self, b: &mut RelevanceBuilder, value: Value, g: Value) -> Built<Value> {
@@ -359,7 +227,7 @@ impl Walk<'_> {
     fn apply(
         &self,
         b: &mut RelevanceBuilder,
-        step: Step,
+        step: &Step,
         (arrival, support): (Arrival, Support),
         arrivals: &mut HashMap<Value, Vec<Arrival>>,
         supports: &mut Supports,
@@ -371,15 +239,16 @@ impl Walk<'_> {
             node: step.node,
             op: b.graph().node(step.node).op.clone(),
             operands: b.graph().operands(step.node),
-            active: step.active,
+            active: step.active.clone(),
             class: step.class,
             factors: step.factors,
             held: step.held,
+            gates: step.gates,
             addend: step.addend,
             output: step.output,
             arrival,
             support,
-            parameters: step.choice.parameters,
+            parameters: step.choice.parameters.clone(),
         };
         let passing = match (self.composite.filter()?, site.class) {
             (Some(filter), Class::Linear { .. }) => Site { arrival: filter.pass(b, &site)?, ..site.clone() },
@@ -423,7 +292,11 @@ impl Walk<'_> {
     }
 
     /// What was sent to values that nothing flows on from, behind step functions, is absorbed there.
-    fn book_dead_ends(&self, b: &mut RelevanceBuilder, arrivals: &mut HashMap<Value, Vec<Arrival>>) -> Built<()> {
+    pub(super) fn book_dead_ends(
+        &self,
+        b: &mut RelevanceBuilder,
+        arrivals: &mut HashMap<Value, Vec<Arrival>>,
+    ) -> Built<()> {
         for &node in self.order.iter().rev().filter(|_| self.composite.ledger) {
             let value = Value::from(node);
             let mut unused = HashMap::new();
@@ -437,7 +310,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn write_ledger(&self, b: &mut RelevanceBuilder, line: LedgerLine) {
+    pub(super) fn write_ledger(&self, b: &mut RelevanceBuilder, line: LedgerLine) {
         let mut line = line;
         if !self.parts.is_empty() {
             line.site = format!("{} {}", self.parts.join("."), line.site);
@@ -487,26 +360,4 @@ impl Walk<'_> {
         }
         Ok(())
     }
-}
-
-/// What selectors see of `node`, given which operands are active and which values are explained.
-fn subject(graph: &Graph, node: NodeId, operands: &[bool], explained: &[Value]) -> Subject {
-    let op = &graph.node(node).op;
-    Subject {
-        op: op.mnemonic(),
-        family: op.family(),
-        class: op.class(operands),
-        name: site_name(graph, node.into()),
-        roles: roles::roles_of(graph, node, operands, explained),
-        weight: graph.operands(node).into_iter().any(|operand| graph.constant_source(operand).is_some()),
-        active: operands.iter().filter(|&&operand| operand).count(),
-    }
-}
-
-fn no_rule(subject: &Subject, composite: &str) -> Diagnostic {
-    let class = subject.class.name();
-    Diagnostic::new(format!("composite `{composite}` has no rule for `{}` (class {class})", subject.op))
-        .of_kind(DiagnosticKind::NoRule)
-        .at(&subject.name)
-        .help("choose another composite, or name a rule for it in a composite file of your own")
 }

@@ -52,7 +52,8 @@ impl Weights {
         let mut dependent: HashSet<Value> = requested.iter().copied().collect();
         for &node in order.iter().filter(|_| !requested.is_empty()) {
             if graph.operands(node).iter().any(|operand| dependent.contains(operand)) {
-                dependent.insert(node.into());
+                let ports = 0..graph.node(node).types().len() as u32;
+                dependent.extend(ports.map(|port| Value { node, port }));
             }
         }
         Weights { requested: requested.iter().copied().collect(), dependent }
@@ -62,6 +63,18 @@ impl Weights {
     fn concerns(&self, site: &Site, slot: usize) -> bool {
         let is_active = site.active.get(slot).copied().unwrap_or(true);
         !is_active && site.operands.get(slot).is_some_and(|operand| self.dependent.contains(operand))
+    }
+
+    /// Whether `value` depends on a requested weight.
+    pub(super) fn reach(&self, value: Value) -> bool {
+        self.dependent.contains(&value)
+    }
+
+    /// The requested weights, in order.
+    pub(super) fn requested(&self) -> Vec<Value> {
+        let mut requested: Vec<Value> = self.requested.iter().copied().collect();
+        requested.sort_unstable();
+        requested
     }
 
     /// What the requested weights among the site's operands get: the weight and its relevance, or its gradient where
@@ -89,7 +102,7 @@ impl Weights {
     }
 
     /// From a constant operand back to the weight that it is made of.
-    fn origin(&self, b: &mut RelevanceBuilder, operand: Value, arrival: Arrival) -> Built<(Value, Arrival)> {
+    pub(super) fn origin(&self, b: &mut RelevanceBuilder, operand: Value, arrival: Arrival) -> Built<(Value, Arrival)> {
         let (mut value, mut arrival) = (operand, arrival);
         while !self.requested.contains(&value) {
             let node = value.node;

@@ -5,7 +5,6 @@ use lrpc_ir::Diagnostic;
 use super::{ParameterDef, RuleDef, half};
 use crate::relevance::builder::{Built, RelevanceBuilder};
 use crate::relevance::composite::Parameter;
-use crate::relevance::roles::{is_one_signal, silent_operand};
 use crate::relevance::site::{Flow, Site};
 
 const DOC: &str = "
@@ -41,11 +40,11 @@ pub(super) const RULE: RuleDef =
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     match site.word("half")? {
-        "all" if !is_one_signal(b.graph(), site.node) => return half::emit(b, site),
+        "all" if !site.gates.one_signal => return half::emit(b, site),
         "gate" | "all" => {}
         other => return Err(Diagnostic::request(format!("`half` is `gate` or `all`, not `{other}`"))),
     }
-    let Some(silent) = silent_operand(b.graph(), site.node) else {
+    let Some(silent) = site.gates.silent else {
         return Err(Diagnostic::new("neither factor alone is a sigmoid or hard-sigmoid")
             .help("use Half for products of two signals"));
     };

@@ -4,7 +4,6 @@ use lrpc_ir::Diagnostic;
 
 use super::RuleDef;
 use crate::relevance::builder::{Built, RelevanceBuilder};
-use crate::relevance::roles::activated_operand;
 use crate::relevance::site::{Flow, Site};
 
 const DOC: &str = "
@@ -31,7 +30,7 @@ Ali et al. 2022; Arras et al. 2017, section 3.3.
 pub(super) const RULE: RuleDef = RuleDef { name: "Gate", doc: DOC, parameters: &[], classes: &["bilinear"], emit };
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
-    let Some(gate) = activated_operand(b.graph(), site.node) else {
+    let Some(gate) = site.gates.activated else {
         return Err(Diagnostic::new("neither factor alone is activated").help("use Half for products of two signals"));
     };
     site.flows_beside(b, gate)

@@ -4,19 +4,12 @@ use lrpc_ir::ops::{Binary, Function, Normalize, Reduce, ReduceKind};
 use lrpc_ir::types::{Float, TensorType, product};
 use lrpc_ir::{Dim, Op, Value};
 
-use super::finding::{Lowered, invalid, unsupported};
+use super::finding::{Lowered, invalid};
 use super::normalize::{channels, eps, parameter};
 use super::site::Site;
 use super::table::OpDef;
 
 pub(super) const OPERATORS: &[OpDef] = &[
-    OpDef::new("BatchNormalization", 1, |site| {
-        site.ignore("consumed_inputs");
-        if !site.flag("is_test", false)? {
-            return unsupported("is_test is 0, training; export the model in inference mode");
-        }
-        of_any_place(site)
-    }),
     OpDef::new("BatchNormalization", 7, of_any_place),
     OpDef::new("BatchNormalization", 9, stored),
     OpDef::new("BatchNormalization", 14, |site| {

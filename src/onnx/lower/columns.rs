@@ -16,9 +16,10 @@ pub(super) const OPERATORS: &[OpDef] = &[OpDef::new("Col2Im", 18, to_image)];
 fn to_image(site: &mut Site) -> Lowered {
     let x = site.input(0)?;
     let ty = site.ty(x);
-    let (Some(image), Some(block)) = (site.sizes(1)?, site.sizes(2)?) else {
+    let (Some(image), Some(block)) = (site.integers(1)?, site.sizes(2)?) else {
         return invalid("the image's or the block's shape is missing");
     };
+    let image = site.measure_all(&image)?;
     let axes = image.len();
     let strides = window::positive(site, "strides", axes)?;
     let dilations = window::positive(site, "dilations", axes)?;

@@ -1,10 +1,16 @@
-//! Nested graphs.
+//! Choice between graphs.
+
+use std::collections::HashMap;
+
+use lrpc_ir::graph::GraphResult;
+use lrpc_ir::ops::{Control, Elementwise, Source};
+use lrpc_ir::types::TensorType;
+use lrpc_ir::{Graph, Op, Origin, Region, Value};
 
 use super::finding::{Lowered, Refusal, invalid, unsupported};
 use super::known::Known;
-use super::lowering::{Keep, Slot};
+use super::nested::{values_of, written_out};
 use super::site::Site;
-use super::structure;
 use super::table::OpDef;
 use crate::onnx::proto::GraphProto;
 
@@ -14,63 +20,114 @@ pub(super) const OPERATORS: &[OpDef] = &[OpDef::new("If", 1, conditional)];
 fn conditional(site: &mut Site) -> Lowered {
     site.input_type(0)?;
     let condition = site.known(0).and_then(Known::numbers);
-    let branches = [site.graph_attribute("else_branch")?, site.graph_attribute("then_branch")?];
-    let branch = match condition.as_deref() {
-        Some([0]) => branches[0],
-        Some([_]) => branches[1],
-        _ => return unsupported("the condition is computed when the model runs"),
+    let then_branch = (site.graph_attribute("then_branch")?, "then_branch");
+    let else_branch = (site.graph_attribute("else_branch")?, "else_branch");
+    let outputs = site.node.output.len();
+    if [then_branch, else_branch].iter().any(|(branch, _)| branch.output.len() != outputs || !branch.input.is_empty()) {
+        return invalid("a branch does not give the node's outputs, or has inputs");
+    }
+    match condition.as_deref() {
+        Some([0]) => taken(site, else_branch),
+        Some([_]) => taken(site, then_branch),
+        _ if site.lowering.is_nested() => both(site, then_branch, else_branch),
+        _ => chosen(site, then_branch, else_branch),
+    }
+}
+
+/// A condition that is computed when the model runs is measured before anything else is planned.
+fn chosen<'m>(
+    site: &mut Site<'_, 'm>,
+    then_branch: (&'m GraphProto, &str),
+    else_branch: (&'m GraphProto, &str),
+) -> Lowered {
+    let condition = site.input(0)?;
+    let condition = site.reshape(condition, Vec::new())?;
+    let choice = site.lowering.measure(condition)?;
+    let mut branch = |(graph, attribute): (&'m GraphProto, &str), types: Option<&[TensorType]>| {
+        site.nested(|site| {
+            let mut values = values_of(&written_out(site, graph, attribute, Vec::new(), 0)?)?;
+            for (value, ty) in values.iter_mut().zip(types.unwrap_or_default()) {
+                *value = site.settled(*value, ty)?;
+            }
+            site.return_from_body("result", &values);
+            Ok(())
+        })
     };
-    if !branch.sparse_initializer.is_empty() || branch.output.len() != site.node.output.len() {
-        return invalid("the branch does not give the node's outputs, or has sparse initializers");
-    }
-    let nodes = branch.node.iter().flat_map(|node| &node.output).map(String::as_str);
-    let names: Vec<&str> = branch.initializer.iter().map(|tensor| tensor.name()).chain(nodes).collect();
-    let outside: Vec<_> = names.iter().map(|name| site.lowering.slot(name).cloned()).collect();
-    site.lowering.depth = site.lowering.depth.saturating_add(1);
-    let outcome = take_place(site, branch);
-    site.lowering.depth = site.lowering.depth.saturating_sub(1);
-    // The branch's names end with it.
-    for (name, slot) in names.into_iter().zip(outside) {
-        site.lowering.restore(name, slot);
-    }
-    for (index, slot) in outcome?.into_iter().enumerate() {
-        match slot {
-            Slot::Value(value, _) => site.output(index, value)?,
-            Slot::Known(known) => site.output_known(index, known),
-            Slot::Tensor(..) | Slot::Refused => return Err(Refusal::Follows),
-        }
+    let (taken, (), first) = branch(then_branch, None)?;
+    let (other, (), second) = branch(else_branch, Some(&taken.result_types()))?;
+    let mut captured = first.clone();
+    captured.extend(second.iter().copied().filter(|value| !first.contains(value)));
+    let types: Vec<TensorType> = captured.iter().map(|value| site.ty(*value)).collect();
+    let shared = |graph: &Graph, own: &[Value]| {
+        let place = |value: &Value| captured.iter().position(|other| other == value);
+        with_inputs(graph, &own.iter().filter_map(place).collect::<Vec<_>>(), &types)
+    };
+    let (then_branch, else_branch) = (Box::new(shared(&taken, &first)?), Box::new(shared(&other, &second)?));
+    let results = then_branch.results.len();
+    let op = Op::Control(Control::Cond { choice, then_branch, else_branch });
+    for (index, value) in site.emit_many(op, &captured, results)?.into_iter().enumerate() {
+        site.output(index, value)?;
     }
     Ok(())
 }
 
-/// Lowers the branch and returns what its outputs stand for.
-fn take_place<'m>(site: &mut Site<'_, 'm>, branch: &'m GraphProto) -> Lowered<Vec<Slot<'m>>> {
-    for tensor in &branch.initializer {
-        match site.lowering.file.tensor(tensor) {
-            Some(data) => site.lowering.define_tensor(tensor.name(), data, Keep::Inline),
-            None => return unsupported("an initializer of the branch has an element type that is not supported"),
+/// The graph over inputs of these types, its own ones at `places` among them.
+fn with_inputs(graph: &Graph, places: &[usize], types: &[TensorType]) -> Lowered<Graph> {
+    let mut wider = Graph::new();
+    let mut values: HashMap<Value, Value> = HashMap::new();
+    for (place, ty) in types.iter().enumerate() {
+        let own = graph.inputs().into_iter().zip(places).find(|(_, own)| **own == place).map(|(input, _)| input);
+        let name = own.map_or_else(|| graph.fresh_name("unread"), |own| graph.name(own).to_string());
+        let input = Op::Source(Source::Input(ty.clone()));
+        let name = wider.fresh_name(&name);
+        let value = wider.add(Region::Header, input, &[], &name, Origin::default())?;
+        values.extend(own.map(|own| (own, value)));
+    }
+    for node in graph.order() {
+        let content = graph.node(node);
+        if values.contains_key(&node.into()) {
+            continue;
         }
+        let operands: Vec<Value> = graph.operands(node).iter().filter_map(|value| values.get(value).copied()).collect();
+        let names: Vec<&str> = content.names().iter().map(AsRef::as_ref).collect();
+        let new = wider.add_many(content.region, content.op.clone(), &operands, &names, content.origin.clone())?;
+        let ports = 0..names.len() as u32;
+        values.extend(ports.map(|port| (Value { node, port }, Value { node: new, port })));
     }
-    let used = structure::used_names(branch);
-    for node in &branch.node {
-        super::lower_node(site.lowering, node, &used)
-            .map_err(|refusal| inside(refusal, &structure::node_name(node)))?;
+    for result in &graph.results {
+        let value = values.get(&result.value).copied().ok_or(Refusal::Follows)?;
+        wider.results.push(GraphResult { name: result.name.clone(), value });
     }
-    let mut slots = Vec::with_capacity(branch.output.len());
-    for output in &branch.output {
-        slots.push(match site.lowering.slot(output.name()) {
-            Some(Slot::Known(known)) => Slot::Known(known.clone()),
-            _ => Slot::Value(site.lowering.value(output.name())?, None),
-        });
-    }
-    Ok(slots)
+    Ok(wider)
 }
 
-/// Findings are about nodes of the main graph; one inside a branch is named in the reason.
-fn inside(refusal: Refusal, node: &str) -> Refusal {
-    match refusal {
-        Refusal::Unsupported(reason) => Refusal::Unsupported(format!("in the branch taken, {node:?}: {reason}")),
-        Refusal::Invalid(reason) => Refusal::Invalid(format!("in the branch taken, {node:?}: {reason}")),
-        Refusal::Follows => Refusal::Follows,
+fn taken<'m>(site: &mut Site<'_, 'm>, (branch, attribute): (&'m GraphProto, &str)) -> Lowered {
+    let slots = written_out(site, branch, attribute, Vec::new(), usize::MAX)?;
+    for (index, slot) in slots.into_iter().enumerate() {
+        site.output_slot(index, slot)?;
     }
+    Ok(())
+}
+
+/// Inside a loop the condition may differ from run to run: both branches are computed and chosen between.
+fn both<'m>(
+    site: &mut Site<'_, 'm>,
+    then_branch: (&'m GraphProto, &str),
+    else_branch: (&'m GraphProto, &str),
+) -> Lowered {
+    let condition = site.input(0)?;
+    let condition = site.reshape(condition, Vec::new())?;
+    let mut branch = |(graph, attribute): (&'m GraphProto, &str)| -> Lowered<Vec<Value>> {
+        values_of(&written_out(site, graph, attribute, Vec::new(), 0)?)
+    };
+    let pairs: Vec<(Value, Value)> = branch(then_branch)?.into_iter().zip(branch(else_branch)?).collect();
+    for (index, (a, b)) in pairs.into_iter().enumerate() {
+        let (ty, other) = (site.ty(a), site.ty(b));
+        if ty != other {
+            return unsupported(format!("inside a loop, its branches give {ty} and {other}"));
+        }
+        let result = site.elementwise(Elementwise::Where, &[condition, a, b])?;
+        site.output(index, result)?;
+    }
+    Ok(())
 }

@@ -32,7 +32,7 @@ fn follow(lowering: &Lowering, value: Value, depth: u32) -> Option<Vec<f64>> {
             LiteralValues::Integers(values) => values.iter().map(|value| *value as f64).collect(),
         },
         Op::Source(Source::Weight(..)) => {
-            let tensor = lowering.file.weight(graph.name(value))?;
+            let tensor = lowering.tensor_of(value)?;
             let integers = || Some(tensor.integers()?.into_iter().map(|value| value as f64).collect());
             tensor.floats().or_else(integers)?
         }

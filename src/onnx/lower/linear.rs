@@ -4,7 +4,8 @@ use lrpc_ir::ops::{Binary, Dot, Function, Geometry, Linear};
 use lrpc_ir::{Dim, Op, Value};
 
 use super::finding::{Lowered, invalid};
-use super::site::{Site, broadcast_shape};
+use super::site::Site;
+use super::sizes::broadcast_shape;
 use super::table::OpDef;
 use super::window::{self, AutoPad, Windows};
 

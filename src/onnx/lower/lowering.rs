@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use lrpc_ir::ops::source::LiteralValues;
 use lrpc_ir::ops::{Elementwise, Literal, Movement, Source, WeightPlace};
 use lrpc_ir::types::{DType, Float, TensorType};
-use lrpc_ir::{Dim, Graph, Op, Origin, Region, Value};
+use lrpc_ir::{Dim, Graph, Measure, Op, Origin, Region, Value};
 
 use super::finding::{Lowered, Refusal, invalid, unsupported};
 use super::known::Known;
@@ -19,10 +19,21 @@ pub(super) enum Slot<'m> {
     Value(Value, Option<Known>),
     /// Integers that no node computes yet.
     Known(Known),
-    /// A tensor of the model file that nothing uses yet, and its elements if they are few integers.
-    Tensor(TensorRef<'m>, Keep, Option<Known>),
+    /// A tensor of the model file that nothing uses yet.
+    Tensor(Box<Stored<'m>>),
     /// The node that makes it is refused.
     Refused,
+}
+
+/// A tensor of the model file.
+#[derive(Debug, Clone)]
+pub(super) struct Stored<'m> {
+    tensor: TensorRef<'m>,
+    keep: Keep,
+    /// Its elements if they are few integers.
+    known: Option<Known>,
+    /// Its name among the weights of the file.
+    weight: String,
 }
 
 /// How a tensor of the file comes into the graph.
@@ -33,97 +44,196 @@ pub(super) enum Keep {
     Reference,
     /// Written in the graph if it is small: it is a constant of the program.
     Inline,
-    /// Written in the graph, or refused: it is defined inside a branch, and a reference is to a name of the main graph.
-    InlineOnly,
+}
+
+/// What the names of one graph stand for.
+#[derive(Debug, Default)]
+struct Scope<'m> {
+    slots: HashMap<&'m str, Slot<'m>>,
+    /// The tensors of the file among the graph's values.
+    stored: HashMap<Value, TensorRef<'m>>,
+    /// What values of the graph around this one are in it.
+    captured: HashMap<Value, Value>,
+    /// Those that are inputs of this one, in the order of the inputs.
+    inputs: Vec<(Value, Value)>,
+    /// The symbols of values that were measured.
+    measured: HashMap<Value, Dim>,
+    /// Integer arithmetic on sizes, so that the same size is computed once and is one symbol.
+    shared: HashMap<(Op, Vec<Value>), Value>,
 }
 
 /// The graph so far.
 pub(super) struct Lowering<'m> {
     pub file: &'m ModelFile,
+    /// The main graph, or the nested one that is being made.
     pub graph: Graph,
-    /// How many branches of conditionals the current node is in.
-    pub depth: u32,
-    slots: HashMap<&'m str, Slot<'m>>,
+    /// What the names of weights begin with: empty in the main graph.
+    pub path: String,
+    /// How many nodes of nested graphs have been lowered.
+    pub nested_nodes: usize,
+    scope: Scope<'m>,
+    /// The graphs around the current one, the main graph first.
+    outer: Vec<(Graph, Scope<'m>)>,
 }
 
 impl<'m> Lowering<'m> {
     pub(super) fn new(file: &'m ModelFile) -> Self {
-        Self { file, graph: Graph::new(), depth: 0, slots: HashMap::new() }
+        let (graph, scope) = (Graph::new(), Scope::default());
+        Self { file, graph, path: String::new(), nested_nodes: 0, scope, outer: Vec::new() }
     }
+
+    // Nested graphs.
+
+    /// Whether the current graph is a nested one.
+    pub(super) fn is_nested(&self) -> bool {
+        !self.outer.is_empty()
+    }
+
+    /// Begins a nested graph.
+    pub(super) fn enter(&mut self) {
+        let outer = (std::mem::take(&mut self.graph), std::mem::take(&mut self.scope));
+        self.outer.push(outer);
+    }
+
+    /// Ends the nested graph: the graph, and the values around it that its last inputs stand for.
+    pub(super) fn leave(&mut self) -> (Graph, Vec<Value>) {
+        let (graph, scope) = self.outer.pop().unwrap_or_default();
+        let mut nested = std::mem::replace(&mut self.graph, graph);
+        let inputs = std::mem::replace(&mut self.scope, scope).inputs;
+        nested.remove_dead();
+        let mut captured = Vec::with_capacity(inputs.len());
+        for (outer, inner) in inputs {
+            if nested.users(inner).is_empty() && !nested.is_returned(inner) {
+                nested.remove(inner.node);
+            } else {
+                captured.push(outer);
+            }
+        }
+        (nested, captured)
+    }
+
+    /// What a value of the graph around this one is in this one: a copy of a constant, or an input.
+    pub(super) fn capture(&mut self, value: Value) -> Lowered<Value> {
+        if let Some(inner) = self.scope.captured.get(&value) {
+            return Ok(*inner);
+        }
+        let Some((graph, scope)) = self.outer.last() else { return invalid("it captures values outside of a body") };
+        let (op, ty, name) =
+            (graph.node(value.node).op.clone(), graph.ty(value).clone(), graph.name(value).to_string());
+        let stored = scope.stored.get(&value).cloned();
+        let inner = if matches!(op, Op::Source(Source::Constant(_) | Source::Size(_))) {
+            self.add(op, &[], &name, &Origin::default())?
+        } else {
+            let name = self.graph.fresh_name(&name);
+            let input = Op::Source(Source::Input(ty));
+            let inner = self.graph.add(Region::Header, input, &[], &name, Origin::default())?;
+            self.scope.inputs.push((value, inner));
+            inner
+        };
+        self.scope.captured.insert(value, inner);
+        self.scope.stored.extend(stored.map(|stored| (inner, stored)));
+        Ok(inner)
+    }
+
+    /// What `make` gives in the graph around this one, captured.
+    fn outside(&mut self, make: &mut dyn FnMut(&mut Self) -> Lowered<Value>) -> Lowered<Value> {
+        let Some((graph, scope)) = self.outer.pop() else { return make(self) };
+        let nested = (std::mem::replace(&mut self.graph, graph), std::mem::replace(&mut self.scope, scope));
+        let made = make(self);
+        self.outer.push((std::mem::replace(&mut self.graph, nested.0), std::mem::replace(&mut self.scope, nested.1)));
+        self.capture(made?)
+    }
+
+    // Names.
 
     /// Lets `name` stand for a tensor of the file.
     pub(super) fn define_tensor(&mut self, name: &'m str, tensor: TensorRef<'m>, keep: Keep) {
-        let keep = if self.depth > 0 { Keep::InlineOnly } else { keep };
-        let known = known_tensor(&tensor);
-        self.slots.insert(name, Slot::Tensor(tensor, keep, known));
+        let (known, weight) = (known_tensor(&tensor), format!("{}{name}", self.path));
+        self.define(name, Slot::Tensor(Box::new(Stored { tensor, keep, known, weight })));
     }
 
     pub(super) fn define(&mut self, name: &'m str, slot: Slot<'m>) {
-        self.slots.insert(name, slot);
+        self.scope.slots.insert(name, slot);
     }
 
     /// Lets `name` stand for what it stood for before.
     pub(super) fn restore(&mut self, name: &'m str, slot: Option<Slot<'m>>) {
         match slot {
-            Some(slot) => self.slots.insert(name, slot),
-            None => self.slots.remove(name),
+            Some(slot) => self.scope.slots.insert(name, slot),
+            None => self.scope.slots.remove(name),
         };
     }
 
+    /// What `name` stands for in the current graph.
     pub(super) fn slot(&self, name: &str) -> Option<&Slot<'m>> {
-        self.slots.get(name)
+        self.scope.slots.get(name)
+    }
+
+    /// What `name` stands for in the current graph or the nearest one around it, with that graph and its tensors.
+    fn find(&self, name: &str) -> Option<(&Graph, &Scope<'m>, &Slot<'m>)> {
+        let outer = self.outer.iter().rev().map(|(graph, scope)| (graph, scope));
+        let mut all = std::iter::once((&self.graph, &self.scope)).chain(outer);
+        all.find_map(|(graph, scope)| Some((graph, scope, scope.slots.get(name)?)))
     }
 
     /// The names that stand for values, with these values.
     pub(super) fn values(&self) -> BTreeMap<String, Value> {
         let value = |slot: &Slot| if let Slot::Value(value, _) = slot { Some(*value) } else { None };
-        self.slots.iter().filter_map(|(name, slot)| Some(((*name).to_string(), value(slot)?))).collect()
+        self.scope.slots.iter().filter_map(|(name, slot)| Some(((*name).to_string(), value(slot)?))).collect()
     }
 
     /// The elements of `name`, if they are integers that are known.
     pub(super) fn known(&self, name: &str) -> Option<&Known> {
-        match self.slots.get(name)? {
+        match self.find(name)?.2 {
             Slot::Known(known) => Some(known),
-            Slot::Value(_, known) | Slot::Tensor(_, _, known) => known.as_ref(),
+            Slot::Value(_, known) => known.as_ref(),
+            Slot::Tensor(stored) => stored.known.as_ref(),
             Slot::Refused => None,
         }
     }
 
     /// The tensor of the file that `name` stands for.
     pub(super) fn tensor(&self, name: &str) -> Option<TensorRef<'m>> {
-        match self.slots.get(name)? {
-            Slot::Tensor(tensor, ..) => Some(tensor.clone()),
-            // A tensor that is in use already is found again under its name.
-            Slot::Value(value, _)
-                if matches!(self.graph.node(value.node).op, Op::Source(Source::Weight(..) | Source::Constant(_))) =>
-            {
-                self.file.weight(self.graph.name(*value))
-            }
+        match self.find(name)? {
+            (_, _, Slot::Tensor(stored)) => Some(stored.tensor.clone()),
+            (_, scope, Slot::Value(value, _)) => scope.stored.get(value).cloned(),
             _ => None,
         }
     }
 
+    /// The tensor of the file that a value of the current graph is.
+    pub(super) fn tensor_of(&self, value: Value) -> Option<&TensorRef<'m>> {
+        self.scope.stored.get(&value)
+    }
+
     /// The type of `name`.
     pub(super) fn ty(&self, name: &str) -> Lowered<TensorType> {
-        match self.slots.get(name) {
-            Some(Slot::Value(value, _)) => Ok(self.graph.ty(*value).clone()),
-            Some(Slot::Known(known)) => Ok(known.ty()),
-            Some(Slot::Tensor(tensor, ..)) => tensor_type(tensor),
-            Some(Slot::Refused) => Err(Refusal::Follows),
+        match self.find(name) {
+            Some((graph, _, Slot::Value(value, _))) => Ok(graph.ty(*value).clone()),
+            Some((_, _, Slot::Known(known))) => Ok(known.ty()),
+            Some((_, _, Slot::Tensor(stored))) => tensor_type(&stored.tensor),
+            Some((_, _, Slot::Refused)) => Err(Refusal::Follows),
             None => invalid(format!("it reads {name:?}, which is not defined")),
         }
     }
 
     /// The value that `name` stands for; it is added to the graph if nothing has used it before.
     pub(super) fn value(&mut self, name: &'m str) -> Lowered<Value> {
-        let (value, known) = match self.slots.get(name).cloned() {
+        let (value, known) = match self.scope.slots.get(name).cloned() {
             Some(Slot::Value(value, _)) => return Ok(value),
             Some(Slot::Refused) => return Err(Refusal::Follows),
             Some(Slot::Known(known)) => (self.add_known(&known, name)?, Some(known)),
-            Some(Slot::Tensor(tensor, keep, known)) => (self.add_tensor(&tensor, keep, name)?, known),
+            Some(Slot::Tensor(stored)) => (self.add_tensor(&stored, name)?, stored.known),
+            None if self.is_nested() => {
+                let known = self.known(name).cloned();
+                match known {
+                    Some(known) => (self.add_known(&known, name)?, Some(known)),
+                    None => (self.outside(&mut |outer| outer.value(name))?, None),
+                }
+            }
             None => return invalid(format!("it reads {name:?}, which is not defined")),
         };
-        self.slots.insert(name, Slot::Value(value, known));
+        self.define(name, Slot::Value(value, known));
         Ok(value)
     }
 
@@ -149,17 +259,71 @@ impl<'m> Lowering<'m> {
         self.add(Op::Source(source), &[], name, origin)
     }
 
-    fn add_tensor(&mut self, tensor: &TensorRef, keep: Keep, name: &str) -> Lowered<Value> {
-        let number = tensor.dims().is_empty() && tensor.dtype().is_float();
-        let literal = if keep == Keep::Reference && !number { None } else { literal(tensor)? };
-        let source = match literal {
-            Some(literal) => return self.add(Op::Source(Source::Constant(literal)), &[], name, &Origin::default()),
-            None if keep == Keep::InlineOnly => {
-                return unsupported("it uses a large constant that is defined inside a branch");
-            }
-            None => Source::Weight(WeightPlace::Model, tensor_type(tensor)?),
+    /// As [`Lowering::add`]; what is there already is not added again.
+    pub(super) fn add_shared(&mut self, op: Op, operands: &[Value], name: &str, origin: &Origin) -> Lowered<Value> {
+        let key = (op, operands.to_vec());
+        if let Some(&value) = self.scope.shared.get(&key) {
+            return Ok(value);
+        }
+        let value = self.add(key.0.clone(), operands, name, origin)?;
+        self.scope.shared.insert(key, value);
+        Ok(value)
+    }
+
+    /// The number that `value` will hold, an `i64` or `bool` scalar: a symbol that a run computes from its inputs.
+    ///
+    /// # Errors
+    /// Inside of nested graphs, whose sizes are known before they run.
+    pub(super) fn measure(&mut self, value: Value) -> Lowered<Dim> {
+        if let Some(size) = self.scope.measured.get(&value) {
+            return Ok(size.clone());
+        }
+        if self.is_nested() {
+            return unsupported("inside of a loop or a branch a size depends on data");
+        }
+        let base = self.graph.name(value).to_string();
+        let is_taken = |name: &str| {
+            self.graph.measures.iter().any(|measure| measure.symbol == name)
+                || self.graph.input_symbols().contains(name)
         };
-        Ok(self.graph.add(Region::Header, Op::Source(source), &[], name, Origin::default())?)
+        let mut symbol = base.clone();
+        let mut count = 0_u32;
+        while is_taken(&symbol) {
+            count = count.saturating_add(1);
+            symbol = format!("{base}.{count}");
+        }
+        let size = Dim::symbol(&symbol);
+        self.graph.measures.push(Measure { symbol, value });
+        self.scope.measured.insert(value, size.clone());
+        Ok(size)
+    }
+
+    fn add_tensor(&mut self, stored: &Stored<'m>, name: &str) -> Lowered<Value> {
+        let number = stored.tensor.dims().is_empty() && stored.tensor.dtype().is_float();
+        let literal = if stored.keep == Keep::Reference && !number { None } else { literal(&stored.tensor)? };
+        let value = match literal {
+            Some(literal) => self.add(Op::Source(Source::Constant(literal)), &[], name, &Origin::default())?,
+            None => self.weight(stored)?,
+        };
+        self.scope.stored.insert(value, stored.tensor.clone());
+        Ok(value)
+    }
+
+    /// A weight, which stands in the main graph whoever uses it.
+    fn weight(&mut self, stored: &Stored<'m>) -> Lowered<Value> {
+        if self.is_nested() {
+            return self.outside(&mut |outer| outer.weight(stored));
+        }
+        if let Some(value) = self.graph.find(&stored.weight)
+            && matches!(self.graph.node(value.node).op, Op::Source(Source::Weight(..)))
+        {
+            return Ok(value);
+        }
+        if self.file.weight(&stored.weight).is_none() {
+            return unsupported("it uses a large constant inside nested graphs of very long names");
+        }
+        let source = Source::Weight(WeightPlace::Model, tensor_type(&stored.tensor)?);
+        Ok(self.graph.add(Region::Header, Op::Source(source), &[], &stored.weight, Origin::default())?)
     }
 
     /// Adds integers to the graph.

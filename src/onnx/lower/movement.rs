@@ -1,12 +1,14 @@
 //! Movement of elements: other shapes, other places, copies. Slices and padding have files of their own.
 
-use lrpc_ir::ops::Movement;
-use lrpc_ir::types::{TensorType, product};
+use lrpc_ir::ops::{Binary, Compare, Movement, Select, Source};
+use lrpc_ir::types::{DType, TensorType, product};
 use lrpc_ir::{Dim, Op, Value};
 
 use super::finding::{Lowered, invalid};
 use super::known::Known;
-use super::site::{Site, axis, broadcast_shape};
+use super::number::Number;
+use super::site::{Site, axis};
+use super::sizes::{broadcast_shape, same_size};
 use super::table::OpDef;
 
 pub(super) const OPERATORS: &[OpDef] = &[
@@ -48,23 +50,42 @@ fn refold(site: &mut Site, shape: Shape) -> Lowered<Option<Known>> {
 
 /// 0 keeps an axis, −1 takes what is left.
 fn reshaped(site: &mut Site, ty: &TensorType) -> Lowered<Vec<Dim>> {
-    let Some(mut shape) = site.sizes(1)? else { return invalid("the shape is missing") };
+    let Some(stated) = site.integers(1)? else { return invalid("the shape is missing") };
     let keep_zero = site.flag("allowzero", false)?;
+    let mut shape = Vec::with_capacity(stated.len());
     let mut open = None;
-    for (axis, size) in shape.iter_mut().enumerate() {
-        match size.known() {
-            Some(0) if !keep_zero => match ty.shape.get(axis) {
-                Some(kept) => *size = kept.clone(),
-                None => return invalid(format!("axis {axis} is kept, which {ty} does not have")),
-            },
-            Some(-1) if open.replace(axis).is_some() => return invalid("two axes take what is left"),
-            Some(-1) => *size = Dim::Known(1),
-            Some(length) if length < 0 => return invalid(format!("axis {axis} has the length {length}")),
-            _ => {}
-        }
+    for (axis, size) in stated.into_iter().enumerate() {
+        let kept = ty.shape.get(axis).filter(|_| !keep_zero).cloned();
+        shape.push(match (size.size().and_then(Dim::known), kept) {
+            (Some(0), Some(kept)) => Number::Size(kept),
+            (Some(0), None) if !keep_zero => {
+                return invalid(format!("axis {axis} is kept, which {ty} does not have"));
+            }
+            (Some(-1), _) if open.replace(axis).is_some() => return invalid("two axes take what is left"),
+            (Some(-1), _) => Number::from(1),
+            (Some(length), _) if length < 0 => return invalid(format!("axis {axis} has the length {length}")),
+            (None, Some(kept)) if size.size().is_none() => {
+                site.choose((Compare::Equal, &size, &0.into()), &kept.into(), &size)?
+            }
+            _ => size,
+        });
     }
+    let mut unknown = shape.iter().enumerate().filter(|(_, size)| size.size().is_none()).map(|(axis, _)| axis);
+    let elements = product(&ty.shape)?;
+    match (unknown.next(), unknown.next(), open) {
+        // One length follows from the others, wherever it is known from.
+        (Some(axis), None, None) => {
+            let others = others(&shape, axis)?;
+            if let Some(size) = shape.get_mut(axis).filter(|_| others != Dim::Known(0)) {
+                *size = elements.floor_div(&others)?.into();
+            }
+        }
+        (Some(_), Some(_), None) => shape = what_is_left(site, &elements, shape)?,
+        _ => {}
+    }
+    let mut shape = site.measure_all(&shape)?;
     if let Some(axis) = open {
-        let (elements, others) = (product(&ty.shape)?, product(&shape)?);
+        let others = product(&shape)?;
         if others == Dim::Known(0) {
             return invalid("one axis takes what is left, and another is 0");
         }
@@ -73,6 +94,30 @@ fn reshaped(site: &mut Site, ty: &TensorType) -> Lowered<Vec<Dim>> {
         }
     }
     Ok(shape)
+}
+
+/// The product of all sizes but that of `axis`, none of which data decides.
+fn others(shape: &[Number], axis: usize) -> Lowered<Dim> {
+    let others = shape.iter().enumerate().filter(|(other, _)| *other != axis).filter_map(|(_, size)| size.size());
+    Ok(product(&others.cloned().collect::<Vec<Dim>>())?)
+}
+
+/// The shape with what is left of the elements in the place of a −1 that data decides.
+fn what_is_left(site: &mut Site, elements: &Dim, shape: Vec<Number>) -> Lowered<Vec<Number>> {
+    let (open, one) = (Number::from(-1), Number::from(1));
+    let mut others = one.clone();
+    for size in &shape {
+        let factor =
+            if size.size().is_some() { size.clone() } else { site.choose((Compare::Equal, size, &open), &one, size)? };
+        others = site.combine(Binary::Mul, &others, &factor)?;
+    }
+    let others = site.combine(Binary::Max, &others, &one)?;
+    let left = site.combine(Binary::Div, &elements.clone().into(), &others)?;
+    let filled = shape.into_iter().map(|size| match size {
+        Number::Size(_) => Ok(size),
+        Number::Data(_) => site.choose((Compare::Equal, &size, &open), &left, &size),
+    });
+    filled.collect()
 }
 
 fn flattened(site: &mut Site, ty: &TensorType) -> Lowered<Vec<Dim>> {
@@ -94,7 +139,8 @@ fn squeezed(site: &mut Site, ty: &TensorType) -> Lowered<Vec<Dim>> {
         Some(listed) => listed.into_iter().map(|value| axis(value, ty.rank())).collect::<Lowered<Vec<usize>>>()?,
         None => (0..ty.rank()).filter(|axis| ty.shape.get(*axis) == Some(&Dim::Known(1))).collect(),
     };
-    if let Some(axis) = dropped.iter().find(|axis| ty.shape.get(**axis) != Some(&Dim::Known(1))) {
+    let is_one = |axis: &usize| ty.shape.get(*axis).is_some_and(|size| size.may_equal(&Dim::Known(1)));
+    if let Some(axis) = dropped.iter().find(|axis| !is_one(axis)) {
         return invalid(format!("axis {axis} of {ty} is not of length 1"));
     }
     let kept = ty.shape.iter().enumerate().filter(|(axis, _)| !dropped.contains(axis));
@@ -148,12 +194,29 @@ fn concat_axis(site: &mut Site, rank: usize) -> Lowered<usize> {
 fn concat(site: &mut Site) -> Lowered {
     let rank = site.input_type(0)?.rank();
     let axis = concat_axis(site, rank)?;
-    let operands = site.all_inputs()?;
+    let operands = aligned(site, axis)?;
     let result = match operands.as_slice() {
         [single] => *single,
         _ => site.emit(Op::Movement(Movement::Concat { axis }), &operands)?,
     };
     site.output(0, result)
+}
+
+/// The operands, with one size for every axis but `along`.
+fn aligned(site: &mut Site, along: usize) -> Lowered<Vec<Value>> {
+    let mut operands = site.all_inputs()?;
+    let mut shape = operands.first().map(|first| site.ty(*first).shape).unwrap_or_default();
+    for operand in &operands {
+        for (size, other) in shape.iter_mut().zip(&site.ty(*operand).shape) {
+            *size = same_size(size, other).unwrap_or_else(|| size.clone());
+        }
+    }
+    for operand in &mut operands {
+        for (axis, size) in shape.iter().enumerate().filter(|(axis, _)| *axis != along) {
+            *operand = site.conform_axis(*operand, axis, size)?;
+        }
+    }
+    Ok(operands)
 }
 
 /// Vectors of known integers one after the other.
@@ -175,10 +238,48 @@ fn fold_concat(site: &mut Site) -> Lowered<Option<Known>> {
 
 fn expand(site: &mut Site) -> Lowered {
     let x = site.input(0)?;
-    let Some(shape) = site.sizes(1)? else { return invalid("the shape is missing") };
-    let shape = broadcast_shape(&site.ty(x).shape, &shape)?;
-    let result = site.broadcast(x, &shape)?;
+    let Some(wanted) = site.integers(1)? else { return invalid("the shape is missing") };
+    let mut own = site.ty(x).shape;
+    let new = wanted.len().saturating_sub(own.len());
+    own.splice(0..0, std::iter::repeat_n(Dim::Known(1), new));
+    let mut result = site.reshape(x, own.clone())?;
+    let before = own.len().saturating_sub(wanted.len());
+    let mut shape = own.clone();
+    for (axis, length) in wanted.iter().enumerate() {
+        let axis = axis.saturating_add(before);
+        let Some(size) = own.get(axis) else { continue };
+        let target = match (size, length) {
+            (Dim::Known(1), _) => site.measure(length)?,
+            // An axis of another length is what the shape says, or the shape says 1.
+            (Dim::Known(_), Number::Data(_)) => size.clone(),
+            (_, Number::Size(length)) => {
+                match broadcast_shape(std::slice::from_ref(size), std::slice::from_ref(length))?.pop() {
+                    Some(length) => length,
+                    None => continue,
+                }
+            }
+            // Whether elements are copied or the axis stays is decided with the sizes.
+            (_, Number::Data(_)) => {
+                let longer = site.combine(Binary::Max, &size.clone().into(), length)?;
+                let longer = site.measure(&longer)?;
+                result = copied(site, result, axis, &longer)?;
+                longer
+            }
+        };
+        shape.iter_mut().skip(axis).take(1).for_each(|slot| *slot = target.clone());
+    }
+    let result = site.broadcast(result, &shape)?;
     site.output(0, result)
+}
+
+/// An axis of length 1 or `length`, in that length.
+fn copied(site: &mut Site, x: Value, axis: usize, length: &Dim) -> Lowered<Value> {
+    let Some(size) = site.ty(x).shape.get(axis).cloned() else { return Ok(x) };
+    let ty = TensorType::new(DType::I64, vec![length.clone()]);
+    let place = site.emit(Op::Source(Source::Iota { axis: 0, ty }), &[])?;
+    let last = site.size(&size.sub(&Dim::Known(1))?)?;
+    let index = site.binary(Binary::Min, place, last)?;
+    site.emit(Op::Select(Select::Gather { axis, batch: 0 }), &[x, index])
 }
 
 fn fold_expand(site: &mut Site) -> Lowered<Option<Known>> {
@@ -193,7 +294,8 @@ fn fold_expand(site: &mut Site) -> Lowered<Option<Known>> {
 fn tile(site: &mut Site) -> Lowered {
     let x = site.input(0)?;
     let sizes = site.ty(x).shape;
-    let Some(repeats) = site.sizes(1)? else { return invalid("the repeats are missing") };
+    let Some(repeats) = site.integers(1)? else { return invalid("the repeats are missing") };
+    let repeats = site.measure_all(&repeats)?;
     if repeats.len() != sizes.len() {
         return invalid(format!("{} repeats for {} axes", repeats.len(), sizes.len()));
     }

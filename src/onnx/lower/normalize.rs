@@ -14,7 +14,7 @@ pub(super) const OPERATORS: &[OpDef] = &[
     OpDef::new("LogSoftmax", 1, |site| flattened(site, log_softmax)),
     OpDef::new("LogSoftmax", 13, |site| along_axis(site, log_softmax)),
     OpDef::new("LRN", 1, local_response),
-    OpDef::new("InstanceNormalization", 1, instance_norm),
+    OpDef::new("InstanceNormalization", 6, instance_norm),
     OpDef::new("GroupNormalization", 18, group_norm_of_groups),
     OpDef::new("GroupNormalization", 21, group_norm),
     OpDef::new("LayerNormalization", 17, layer_norm),
@@ -77,8 +77,6 @@ pub(super) fn channels(site: &Site, x: Value) -> Lowered<Dim> {
 }
 
 fn instance_norm(site: &mut Site) -> Lowered {
-    // How memory was used before opset 6.
-    site.ignore("consumed_inputs");
     let x = site.input(0)?;
     let operands = [x, parameter(site, 1, x)?, parameter(site, 2, x)?];
     let op = Normalize::GroupNorm { groups: channels(site, x)?, eps: eps(site)? };

@@ -1,39 +1,30 @@
 //! Padding.
 
-use lrpc_ir::ops::{Elementwise, Movement};
+use lrpc_ir::ops::{Binary, Elementwise, Movement};
 use lrpc_ir::types::{DType, Float};
 use lrpc_ir::{Dim, Op, Value};
 
 use super::finding::{Lowered, invalid, unsupported};
+use super::number::Number;
 use super::site::{Site, axis};
 use super::table::OpDef;
+
+pub(super) const OPERATORS: &[OpDef] = &[OpDef::new("Pad", 2, pad), OpDef::new("CenterCropPad", 18, center_crop_pad)];
 
 /// The most copies of a tensor that a pad consists of.
 const MAX_TURNS: usize = 1 << 10;
 
-pub(super) const OPERATORS: &[OpDef] = &[
-    OpDef::new("Pad", 1, |site| pad(site, "paddings")),
-    OpDef::new("Pad", 2, |site| pad(site, "pads")),
-    OpDef::new("CenterCropPad", 18, centre),
-];
+/// How many places are added before and after each axis; negative numbers take some away.
+type Pads = Vec<[Dim; 2]>;
 
-fn pad(site: &mut Site, attribute: &'static str) -> Lowered {
+fn pad(site: &mut Site) -> Lowered {
     let x = site.input(0)?;
     let rank = site.ty(x).rank();
     let mode = site.word_or("mode", "constant")?;
-    let attribute = site.ints(attribute)?.map(|pads| pads.into_iter().map(Dim::Known).collect());
-    // A number that is known, or the scalar that is computed.
-    let stated = site.float("value")?;
-    let (filler, computed) = match site.has_input(2) {
-        true => match site.constant(2) {
-            Ok(values) => (values.and_then(|values| values.first().copied()).unwrap_or(0.0), None),
-            Err(_) => (0.0, Some(site.input(2)?)),
-        },
-        false => (stated.unwrap_or(0.0), None),
-    };
-    let listed: Vec<Dim> = match attribute {
+    let attribute = site.ints("pads")?.map(|pads| pads.into_iter().map(Number::from).collect());
+    let listed: Vec<Number> = match attribute {
         Some(pads) => pads,
-        None => site.sizes(1)?.unwrap_or_default(),
+        None => site.integers(1)?.unwrap_or_default(),
     };
     let axes = match site.numbers(3)? {
         Some(axes) => axes.into_iter().map(|value| axis(value, rank)).collect::<Lowered<Vec<usize>>>()?,
@@ -42,97 +33,122 @@ fn pad(site: &mut Site, attribute: &'static str) -> Lowered {
     if listed.len() != axes.len().saturating_mul(2) {
         return invalid(format!("{} pads for {} axes", listed.len(), axes.len()));
     }
-    let (mut before, mut after) = (vec![Dim::Known(0); rank], vec![Dim::Known(0); rank]);
+    // Sizes are never negative: what data decides is a number of places to add and one of places to take away.
+    let (mut added, mut taken) =
+        (vec![[Dim::Known(0), Dim::Known(0)]; rank], vec![[Dim::Known(0), Dim::Known(0)]; rank]);
     let (first, last) = listed.split_at(axes.len());
     for ((axis, first), last) in axes.into_iter().zip(first).zip(last) {
-        if let (Some(before), Some(after)) = (before.get_mut(axis), after.get_mut(axis)) {
-            (*before, *after) = (first.clone(), last.clone());
+        for (side, pad) in [first, last].into_iter().enumerate() {
+            let [more, less] = parts(site, pad)?;
+            added.iter_mut().skip(axis).take(1).flatten().skip(side).take(1).for_each(|slot| *slot = more.clone());
+            taken.iter_mut().skip(axis).take(1).flatten().skip(side).take(1).for_each(|slot| *slot = less.clone());
         }
     }
     let result = if mode == "constant" {
-        let padded = pad_constant(site, x, before.clone(), &after, filler)?;
-        match computed {
-            Some(filler) => fill(site, [x, padded], before, &after, filler)?,
-            None => padded,
-        }
+        let net = |(more, less): (&[Dim; 2], &[Dim; 2])| Ok([more[0].sub(&less[0])?, more[1].sub(&less[1])?]);
+        let pads = added.iter().zip(&taken).map(net).collect::<Lowered<Pads>>()?;
+        pad_constant(site, x, &pads)?
     } else {
-        let mut padded = crop(site, x, &mut before, &mut after)?;
-        for (axis, (before, after)) in before.iter().zip(&after).enumerate() {
-            padded = pad_widely(site, padded, axis, [before, after], &mode)?;
+        let mut padded = cropped(site, x, &taken)?;
+        for (axis, pads) in added.iter().enumerate() {
+            padded = pad_widely(site, padded, axis, pads, &mode)?;
         }
         padded
     };
     site.output(0, result)
 }
 
-fn pad_constant(site: &mut Site, x: Value, before: Vec<Dim>, after: &[Dim], filler: f64) -> Lowered<Value> {
-    let mut shape = site.ty(x).shape;
-    for ((size, first), last) in shape.iter_mut().zip(&before).zip(after) {
-        *size = size.add(first)?.add(last)?;
+/// Zeros around what is too small, and the middle of what is too large. Where an odd number is missing or too many, the
+/// smaller part is before.
+fn center_crop_pad(site: &mut Site) -> Lowered {
+    let x = site.input(0)?;
+    let shape = site.ty(x).shape;
+    let Some(wanted) = site.integers(1)? else { return invalid("the shape is missing") };
+    let wanted = site.measure_all(&wanted)?;
+    let axes = match site.ints("axes")? {
+        Some(axes) => axes.into_iter().map(|value| axis(value, shape.len())).collect::<Lowered<Vec<usize>>>()?,
+        None => (0..shape.len()).collect(),
+    };
+    if axes.len() != wanted.len() {
+        return invalid(format!("{} sizes for {} axes", wanted.len(), axes.len()));
     }
-    if shape == site.ty(x).shape && before.iter().all(|size| *size == Dim::Known(0)) {
-        return Ok(x);
+    let (zero, two) = (Dim::Known(0), Dim::Known(2));
+    let mut before = vec![zero.clone(); shape.len()];
+    let mut result = shape.clone();
+    for (axis, length) in axes.into_iter().zip(wanted) {
+        let Some(size) = shape.get(axis) else { continue };
+        let missing = length.sub(size)?.maximum(&zero)?.floor_div(&two)?;
+        let too_many = size.sub(&length)?.maximum(&zero)?.floor_div(&two)?;
+        let first = missing.sub(&too_many)?;
+        before.iter_mut().skip(axis).take(1).for_each(|slot| *slot = first.clone());
+        result.iter_mut().skip(axis).take(1).for_each(|slot| *slot = length.clone());
     }
     let steps = vec![1; before.len()];
-    site.emit(Op::Movement(Movement::Pad { before, steps, value: Float(filler), shape }), &[x])
-}
-
-/// Puts the computed `filler` where the operand has no element.
-fn fill(site: &mut Site, [x, padded]: [Value; 2], before: Vec<Dim>, after: &[Dim], filler: Value) -> Lowered<Value> {
-    let filler = site.reshape(filler, Vec::new())?;
-    let whole = site.filled(site.ty(x).with_dtype(DType::I32), 1.0)?;
-    let held = pad_constant(site, whole, before, after, 0.0)?;
-    let held = site.cast(held, DType::Bool)?;
-    site.elementwise(Elementwise::Where, &[held, padded, filler])
-}
-
-/// Takes off what negative pads crop, and sets these to 0.
-fn crop(site: &mut Site, x: Value, before: &mut [Dim], after: &mut [Dim]) -> Lowered<Value> {
-    let negative = |pad: &mut Dim| {
-        let cropped = if pad.known().is_some_and(|pad| pad < 0) { pad.clone() } else { Dim::Known(0) };
-        if cropped != Dim::Known(0) {
-            *pad = Dim::Known(0);
-        }
-        cropped
-    };
-    let first: Vec<Dim> = before.iter_mut().map(negative).collect();
-    let last: Vec<Dim> = after.iter_mut().map(negative).collect();
-    pad_constant(site, x, first, &last, 0.0)
-}
-
-/// Crops or pads axes with zeros, half on each side; an odd place is taken off or added behind.
-fn centre(site: &mut Site) -> Lowered {
-    let x = site.input(0)?;
-    let ty = site.ty(x);
-    let axes = match site.ints("axes")? {
-        Some(axes) => axes.into_iter().map(|value| axis(value, ty.rank())).collect::<Lowered<Vec<usize>>>()?,
-        None => (0..ty.rank()).collect(),
-    };
-    let Some(sizes) = site.sizes(1)? else { return invalid("the shape is missing") };
-    if sizes.len() != axes.len() {
-        return invalid(format!("{} sizes for {} axes", sizes.len(), axes.len()));
-    }
-    let (mut before, mut after) = (vec![Dim::Known(0); ty.rank()], vec![Dim::Known(0); ty.rank()]);
-    let (zero, two) = (Dim::Known(0), Dim::Known(2));
-    for (axis, size) in axes.into_iter().zip(sizes) {
-        let (Some(first), Some(last), Some(held)) = (before.get_mut(axis), after.get_mut(axis), ty.shape.get(axis))
-        else {
-            continue;
-        };
-        let missing = size.sub(held)?;
-        let added = missing.floor_div(&two)?.maximum(&zero)?;
-        let cropped = missing.ceil_div(&two)?.minimum(&zero)?;
-        *first = added.add(&cropped)?;
-        *last = missing.sub(first)?;
-    }
-    let result = pad_constant(site, x, before, &after, 0.0)?;
+    let pad = Movement::Pad { before, steps, value: Float(0.0), shape: result };
+    let result = site.emit(Op::Movement(pad), &[x])?;
     site.output(0, result)
 }
 
+/// How many places a pad adds, and how many it takes away.
+fn parts(site: &mut Site, pad: &Number) -> Lowered<[Dim; 2]> {
+    match pad {
+        Number::Size(Dim::Known(count)) if *count < 0 => Ok([Dim::Known(0), Dim::Known(0).sub(&Dim::Known(*count))?]),
+        Number::Size(count) if count.is_negated() => Ok([Dim::Known(0), Dim::Known(0).sub(count)?]),
+        Number::Size(count) => Ok([count.clone(), Dim::Known(0)]),
+        Number::Data(_) => {
+            let zero = Number::from(0);
+            let negated = site.combine(Binary::Sub, &zero, pad)?;
+            let (more, less) = (site.combine(Binary::Max, pad, &zero)?, site.combine(Binary::Max, &negated, &zero)?);
+            Ok([site.measure(&more)?, site.measure(&less)?])
+        }
+    }
+}
+
+/// Without that many places before and after each axis.
+fn cropped(site: &mut Site, x: Value, taken: &Pads) -> Lowered<Value> {
+    if taken.iter().flatten().all(|count| *count == Dim::Known(0)) {
+        return Ok(x);
+    }
+    let shape = site.ty(x).shape.into_iter().zip(taken).map(|(size, [first, last])| size.sub(first)?.sub(last));
+    let shape = shape.collect::<Result<Vec<Dim>, _>>()?;
+    let (starts, steps) = (taken.iter().map(|[first, _]| first.clone()).collect(), vec![1; taken.len()]);
+    site.emit(Op::Movement(Movement::Slice { starts, steps, shape }), &[x])
+}
+
+/// Padding with one number, which may be computed when the model runs.
+fn pad_constant(site: &mut Site, x: Value, pads: &Pads) -> Lowered<Value> {
+    let filler = match site.float("value")? {
+        Some(value) => Some(value),
+        None if site.has_input(2) => site.constant_scalar(2),
+        None => Some(0.0),
+    };
+    let from = site.ty(x);
+    let sizes = from.shape.iter().zip(pads).map(|(size, [first, last])| size.add(first)?.add(last));
+    let shape = sizes.collect::<Result<Vec<Dim>, _>>()?;
+    if shape == from.shape && pads.iter().all(|[first, _]| *first == Dim::Known(0)) {
+        return Ok(x);
+    }
+    let before: Vec<Dim> = pads.iter().map(|[first, _]| first.clone()).collect();
+    let pad = |value| {
+        let steps = vec![1; before.len()];
+        Op::Movement(Movement::Pad { before: before.clone(), steps, value: Float(value), shape: shape.clone() })
+    };
+    if let Some(filler) = filler {
+        return site.emit(pad(filler), &[x]);
+    }
+    let filler = site.input(2)?;
+    let filler = site.reshape(filler, Vec::new())?;
+    let filler = site.broadcast(filler, &shape)?;
+    let ones = site.filled(from.with_dtype(DType::Bool), 1.0)?;
+    let (padded, inside) = (site.emit(pad(0.0), &[x])?, site.emit(pad(0.0), &[ones])?);
+    site.emit(Op::Elementwise(Elementwise::Where), &[inside, padded, filler])
+}
+
 /// As [`pad_copies`], also wider than the tensor.
-fn pad_widely(site: &mut Site, x: Value, axis: usize, pads: [&Dim; 2], mode: &str) -> Lowered<Value> {
+fn pad_widely(site: &mut Site, x: Value, axis: usize, pads: &[Dim; 2], mode: &str) -> Lowered<Value> {
     let size = site.ty(x).shape.get(axis).and_then(Dim::known).filter(|size| *size > 0);
-    let (Some(size), [Some(mut before), Some(mut after)]) = (size, pads.map(Dim::known)) else {
+    let [before, after] = pads;
+    let (Some(size), Some(mut before), Some(mut after)) = (size, before.known(), after.known()) else {
         return pad_copies(site, x, axis, pads, mode);
     };
     let mut padded = x;
@@ -143,7 +159,7 @@ fn pad_widely(site: &mut Site, x: Value, axis: usize, pads: [&Dim; 2], mode: &st
             let most = size.saturating_sub(1);
             while before > most || after > most {
                 let (first, last) = (before.min(most), after.min(most));
-                padded = pad_copies(site, padded, axis, [&Dim::Known(first), &Dim::Known(last)], mode)?;
+                padded = pad_copies(site, padded, axis, &[Dim::Known(first), Dim::Known(last)], mode)?;
                 (before, after) = (before.saturating_sub(first), after.saturating_sub(last));
             }
         }
@@ -160,20 +176,17 @@ fn pad_widely(site: &mut Site, x: Value, axis: usize, pads: [&Dim; 2], mode: &st
         }
         _ => {}
     }
-    pad_copies(site, padded, axis, [&Dim::Known(before), &Dim::Known(after)], mode)
+    pad_copies(site, padded, axis, &[Dim::Known(before), Dim::Known(after)], mode)
 }
 
 /// Padding with copies of the tensor's own elements, as slices beside it.
-fn pad_copies(site: &mut Site, x: Value, axis: usize, pads: [&Dim; 2], mode: &str) -> Lowered<Value> {
+fn pad_copies(site: &mut Site, x: Value, axis: usize, pads: &[Dim; 2], mode: &str) -> Lowered<Value> {
     let ty = site.ty(x);
     let size = ty.shape.get(axis).cloned().unwrap_or(Dim::Known(0));
     let (zero, one) = (Dim::Known(0), Dim::Known(1));
-    if pads.iter().any(|pad| pad.known().is_none_or(|pad| pad < 0)) {
-        return unsupported(format!("mode {mode} with pads that are negative or symbolic"));
-    }
     let last = size.sub(&one)?;
     let mut parts = Vec::new();
-    for (side, count) in pads.into_iter().enumerate() {
+    for (side, count) in pads.iter().enumerate() {
         if side == 1 {
             parts.push(x);
         }

@@ -16,22 +16,8 @@ pub(super) const OPERATORS: &[OpDef] = &[
     OpDef::new("MaxPool", 1, max_pool),
     OpDef::new("MaxUnpool", 9, max_unpool),
     OpDef::new("AveragePool", 1, average_pool),
-    OpDef::new("LpPool", 1, |site| {
-        let power = site.float_or("p", 2.0)?;
-        lp_pool(site, power)
-    }),
-    OpDef::new("LpPool", 2, |site| {
-        let power = site.int_or("p", 2)?;
-        lp_pool(site, power as f64)
-    }),
-    OpDef::new("GlobalLpPool", 1, |site| {
-        let power = site.float_or("p", 2.0)?;
-        global_lp_pool(site, power)
-    }),
-    OpDef::new("GlobalLpPool", 2, |site| {
-        let power = site.int_or("p", 2)?;
-        global_lp_pool(site, power as f64)
-    }),
+    OpDef::new("LpPool", 2, lp_pool),
+    OpDef::new("GlobalLpPool", 2, global_lp_pool),
 ];
 
 fn kernel(site: &mut Site) -> Lowered<Vec<i64>> {
@@ -162,7 +148,8 @@ fn max_unpool(site: &mut Site) -> Lowered {
         elements = site.binary(Binary::Div, elements, counts)?;
     }
     let mut result = site.reshape(elements, shape.clone())?;
-    if let Some(stated) = site.sizes(2)?
+    if let Some(stated) = site.integers(2)?
+        && let stated = site.measure_all(&stated)?
         && stated != shape
     {
         let (before, steps) = (vec![Dim::Known(0); shape.len()], vec![1; shape.len()]);
@@ -185,35 +172,35 @@ pub(super) fn average(site: &mut Site, x: Value) -> Lowered<Value> {
 }
 
 /// `(Σ |x|^p)^(1/p)`, where `sum` makes the sum.
-fn norm(site: &mut Site, p: f64, sum: impl Fn(&mut Site, Value) -> Lowered<Value>) -> Lowered {
+fn norm(site: &mut Site, sum: impl Fn(&mut Site, Value) -> Lowered<Value>) -> Lowered {
     let x = site.input(0)?;
-    let result = match p {
-        1.0 => {
+    let result = match site.int_or("p", 2)? {
+        1 => {
             let magnitude = site.unary(Function::Abs, [0.0; 2], x)?;
             sum(site, magnitude)?
         }
-        2.0 => {
+        2 => {
             let square = site.elementwise(Elementwise::Binary(Binary::Mul), &[x, x])?;
             let sum = sum(site, square)?;
             site.unary(Function::Sqrt, [0.0; 2], sum)?
         }
-        p if p > 0.0 => {
+        p if p > 2 => {
             let magnitude = site.unary(Function::Abs, [0.0; 2], x)?;
-            let power = site.unary(Function::Pow, [p, 0.0], magnitude)?;
+            let power = site.unary(Function::Pow, [p as f64, 0.0], magnitude)?;
             let sum = sum(site, power)?;
-            site.unary(Function::Pow, [1.0 / p, 0.0], sum)?
+            site.unary(Function::Pow, [1.0 / p as f64, 0.0], sum)?
         }
         p => return invalid(format!("p is {p}")),
     };
     site.output(0, result)
 }
 
-fn lp_pool(site: &mut Site, p: f64) -> Lowered {
-    norm(site, p, |site, x| pool(site, x, PoolKind::Sum))
+fn lp_pool(site: &mut Site) -> Lowered {
+    norm(site, |site, x| pool(site, x, PoolKind::Sum))
 }
 
-fn global_lp_pool(site: &mut Site, p: f64) -> Lowered {
-    norm(site, p, |site, x| {
+fn global_lp_pool(site: &mut Site) -> Lowered {
+    norm(site, |site, x| {
         let axes = (2..spatial(site, x)?.len().saturating_add(2)).collect();
         site.emit(Op::Reduce(Reduce { kind: ReduceKind::Sum, axes, keep: true }), &[x])
     })

@@ -11,13 +11,6 @@ use super::site::{Site, axis};
 use super::table::OpDef;
 
 pub(super) const OPERATORS: &[OpDef] = &[
-    OpDef::new("Upsample", 1, |site| {
-        let (height, width) = (site.float("height_scale")?, site.float("width_scale")?);
-        match (height, width) {
-            (Some(height), Some(width)) => simple(site, Some(vec![1.0, 1.0, height, width])),
-            _ => invalid("the scales are missing"),
-        }
-    }),
     OpDef::new("Upsample", 7, |site| {
         let scales = site.floats("scales")?;
         simple(site, scales)
@@ -166,7 +159,8 @@ fn target(site: &mut Site) -> Lowered<Target> {
     let axes = axes(site)?;
     let policy = site.word_or("keep_aspect_ratio_policy", "stretch")?;
     let scales = if site.has_input(2) { site.constant(2)?.filter(|scales| !scales.is_empty()) } else { None };
-    let sizes = site.sizes(3)?.filter(|sizes| !sizes.is_empty());
+    let sizes = site.integers(3)?.filter(|sizes| !sizes.is_empty());
+    let sizes = sizes.map(|sizes| site.measure_all(&sizes)).transpose()?;
     match (scales, sizes) {
         (Some(scales), None) if scales.len() == axes.len() => {
             let mut all = vec![1.0; shape.len()];

@@ -1,10 +1,11 @@
 //! Pooling of regions whose corners are data.
 
-use lrpc_ir::ops::{Binary, Compare, Elementwise, Function, Reduce, ReduceKind, Select, Source};
+use lrpc_ir::ops::{Binary, Compare, Elementwise, Function, Movement, Reduce, ReduceKind, Select, Source};
 use lrpc_ir::types::{DType, TensorType};
 use lrpc_ir::{Dim, Op, Value};
 
 use super::finding::{Lowered, invalid, unsupported};
+use super::number::Number;
 use super::sample::{clamp, column, is_inside, scale, shift};
 use super::site::Site;
 use super::table::OpDef;
@@ -52,8 +53,8 @@ fn align(site: &mut Site, half_pixel: bool) -> Lowered {
     if bins.iter().any(|bins| *bins < 1) {
         return invalid(format!("{bins:?} bins"));
     }
-    if samples < 1 {
-        return unsupported("sampling_ratio 0, as many samples as each region is large; export it with a fixed number");
+    if samples < 1 && !average {
+        return unsupported("mode max with sampling_ratio 0, as many samples as each region is large");
     }
     let regions = site.cast(regions, site.ty(x).dtype)?;
     let offset = if half_pixel { -0.5 } else { 0.0 };
@@ -62,10 +63,11 @@ fn align(site: &mut Site, half_pixel: bool) -> Lowered {
         let start = corner(site, regions, at, by)?;
         let end = corner(site, regions, at.saturating_add(2), by)?;
         let (start, end) = (shift(site, start, offset)?, shift(site, end, offset)?);
-        let positions = positions(site, [start, end], bins, samples, !half_pixel)?;
-        axes.push(line(site, positions, size)?);
+        let samples = Samples::new(site, [start, end], bins, samples, !half_pixel)?;
+        let lines = line(site, &samples, size)?;
+        axes.push((samples, lines));
     }
-    let [rows, columns] = axes.as_slice() else { return invalid("two axes") };
+    let [(of_rows, rows), (of_columns, columns)] = axes.as_slice() else { return invalid("two axes") };
     let source = Pixels::new(site, x, owner, [&batch, &channels, &height, &width])?;
     let mut products = Vec::new();
     for row in rows {
@@ -73,9 +75,9 @@ fn align(site: &mut Site, half_pixel: bool) -> Lowered {
             products.push(source.read(site, row, column)?);
         }
     }
-    let (count, samples) = (site.ty(owner).shape, Dim::Known(samples));
-    let bins = bins.map(Dim::Known);
-    let shape = [count, vec![bins[0].clone(), samples.clone(), bins[1].clone(), samples, channels]].concat();
+    let (count, bins) = (site.ty(owner).shape, bins.map(Dim::Known));
+    let cells = vec![bins[0].clone(), of_rows.each.clone(), bins[1].clone(), of_columns.each.clone(), channels];
+    let shape = [count, cells].concat();
     let combine = if average { Binary::Add } else { Binary::Max };
     let (Some(first), rest) = (products.first().copied(), products.get(1..).unwrap_or_default()) else {
         return invalid("there is nothing to read");
@@ -85,35 +87,94 @@ fn align(site: &mut Site, half_pixel: bool) -> Lowered {
         whole = site.binary(combine, whole, *part)?;
     }
     let whole = site.reshape(whole, shape)?;
-    let kind = if average { ReduceKind::Mean } else { ReduceKind::Max };
-    let pooled = site.emit(Op::Reduce(Reduce { kind, axes: vec![2, 4], keep: false }), &[whole])?;
+    let counts = of_rows.counts.zip(of_columns.counts);
+    let kind = match (average, counts) {
+        (false, _) => ReduceKind::Max,
+        (true, None) => ReduceKind::Mean,
+        (true, Some(_)) => ReduceKind::Sum,
+    };
+    let mut pooled = site.emit(Op::Reduce(Reduce { kind, axes: vec![2, 4], keep: false }), &[whole])?;
+    if let Some((rows, columns)) = counts {
+        let count = site.binary(Binary::Mul, rows, columns)?;
+        let count = site.reshape(count, [site.ty(count).shape, vec![Dim::Known(1); 3]].concat())?;
+        pooled = site.binary(Binary::Div, pooled, count)?;
+    }
     let result = site.transpose(pooled, vec![0, 3, 1, 2])?;
     site.output(0, result)
 }
 
-/// Where the samples of each region lie along an axis, `[regions, bins·samples]`.
-fn positions(site: &mut Site, [start, end]: [Value; 2], bins: i64, samples: i64, at_least_1: bool) -> Lowered<Value> {
-    let ty = site.ty(start);
-    let mut extent = site.binary(Binary::Sub, end, start)?;
-    if at_least_1 {
-        extent = site.unary(Function::Clip, [1.0, f64::INFINITY], extent)?;
+/// The samples of each region along an axis.
+struct Samples {
+    /// `[regions, bins·each]`.
+    positions: Value,
+    /// How many there are in each bin.
+    each: Dim,
+    /// How many of these each region has, where they differ: `[regions]`, at least 1.
+    counts: Option<Value>,
+    /// 1 for each sample that its region has, and 0 for the others, `[regions, bins·each]`.
+    shown: Option<Value>,
+}
+
+impl Samples {
+    /// In the middle of equal parts of each bin: as many as are stated or, for 0, as a bin has places.
+    fn new(site: &mut Site, [start, end]: [Value; 2], bins: i64, stated: i64, at_least_1: bool) -> Lowered<Samples> {
+        let ty = site.ty(start);
+        let mut extent = site.binary(Binary::Sub, end, start)?;
+        if at_least_1 {
+            extent = site.unary(Function::Clip, [1.0, f64::INFINITY], extent)?;
+        }
+        let width = scale(site, extent, 1.0 / bins as f64)?;
+        let (each, wanted) = if stated > 0 {
+            (Dim::Known(stated), None)
+        } else {
+            let places = site.unary(Function::Ceil, [0.0; 2], width)?;
+            (most(site, places)?, Some(places))
+        };
+        let cells = TensorType::new(ty.dtype, vec![Dim::Known(bins), each.clone()]);
+        let bin = site.emit(Op::Source(Source::Iota { axis: 0, ty: cells.clone() }), &[])?;
+        let sample = site.emit(Op::Source(Source::Iota { axis: 1, ty: cells }), &[])?;
+        let middle = shift(site, sample, 0.5)?;
+        let per_region = [ty.shape.clone(), vec![Dim::Known(1); 2]].concat();
+        let (mut counts, mut shown) = (None, None);
+        let part = match wanted {
+            None => scale(site, middle, 1.0 / stated as f64)?,
+            Some(places) => {
+                let count = site.unary(Function::Clip, [1.0, f64::INFINITY], places)?;
+                counts = Some(count);
+                let (count, places) =
+                    (site.reshape(count, per_region.clone())?, site.reshape(places, per_region.clone())?);
+                let has = site.elementwise(Elementwise::Compare(Compare::Less), &[sample, places])?;
+                shown = Some(site.cast(has, ty.dtype)?);
+                site.binary(Binary::Div, middle, count)?
+            }
+        };
+        let place = site.binary(Binary::Add, part, bin)?;
+        let (start, width) = (site.reshape(start, per_region.clone())?, site.reshape(width, per_region)?);
+        let distance = site.binary(Binary::Mul, place, width)?;
+        let positions = site.binary(Binary::Add, distance, start)?;
+        let flat = [ty.shape, vec![Dim::Known(bins).mul(&each)?]].concat();
+        let positions = site.reshape(positions, flat.clone())?;
+        let shown = shown.map(|shown| site.reshape(shown, flat)).transpose()?;
+        Ok(Samples { positions, each, counts, shown })
     }
-    let count = Dim::Known(bins).mul(&Dim::Known(samples))?;
-    let place = TensorType::new(ty.dtype, vec![count]);
-    let place = site.emit(Op::Source(Source::Iota { axis: 0, ty: place }), &[])?;
-    // Samples lie in the middle of equal parts of the region.
-    let place = shift(site, place, 0.5)?;
-    let place = scale(site, place, 1.0 / (bins as f64 * samples as f64))?;
-    let regions = [ty.shape, vec![Dim::Known(1)]].concat();
-    let (start, extent) = (site.reshape(start, regions.clone())?, site.reshape(extent, regions)?);
-    let distance = site.binary(Binary::Mul, extent, place)?;
-    site.binary(Binary::Add, start, distance)
+}
+
+/// The largest of some counts, at least 1, as a size that the data decide.
+fn most(site: &mut Site, counts: Value) -> Lowered<Dim> {
+    let one = site.filled(TensorType::new(site.ty(counts).dtype, vec![Dim::Known(1)]), 1.0)?;
+    let all = site.emit(Op::Movement(Movement::Concat { axis: 0 }), &[counts, one])?;
+    let largest = site.emit(Op::Reduce(Reduce { kind: ReduceKind::Max, axes: vec![0], keep: false }), &[all])?;
+    let largest = site.cast(largest, DType::I64)?;
+    site.measure(&Number::Data(largest))
 }
 
 /// The lower and the upper neighbour of positions, with their weights: 0 from one place outside of the image on.
-fn line(site: &mut Site, positions: Value, size: &Dim) -> Lowered<[(Value, Value); 2]> {
-    let inside = is_inside(site, positions, size, -1.0, 1.0)?;
-    let position = clamp(site, positions, size)?;
+fn line(site: &mut Site, samples: &Samples, size: &Dim) -> Lowered<[(Value, Value); 2]> {
+    let mut inside = is_inside(site, samples.positions, size, -1.0, 1.0)?;
+    if let Some(shown) = samples.shown {
+        inside = site.binary(Binary::Mul, inside, shown)?;
+    }
+    let position = clamp(site, samples.positions, size)?;
     let low = site.unary(Function::Floor, [0.0; 2], position)?;
     let high = shift(site, low, 1.0)?;
     let high = clamp(site, high, size)?;

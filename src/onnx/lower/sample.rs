@@ -331,7 +331,8 @@ fn affine_grid(site: &mut Site) -> Lowered {
     let theta = site.input(0)?;
     let ty = site.ty(theta);
     let corners = site.flag("align_corners", false)?;
-    let Some(sizes) = site.sizes(1)? else { return invalid("the size is missing") };
+    let Some(sizes) = site.integers(1)? else { return invalid("the size is missing") };
+    let sizes = site.measure_all(&sizes)?;
     let Some((batch, sizes)) = sizes.split_first().and_then(|(batch, rest)| Some((batch, rest.get(1..)?))) else {
         return invalid("the size has no spatial axes");
     };

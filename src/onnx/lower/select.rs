@@ -1,16 +1,15 @@
 //! Choice of elements by their value or their place.
 
-use lrpc_ir::ops::{Binary, Compare, Elementwise, Literal, Movement, Select, Source};
-use lrpc_ir::types::{DType, Float, TensorType, product};
+use lrpc_ir::ops::{Binary, Compare, Elementwise, Movement, Select, Source};
+use lrpc_ir::types::{DType, TensorType, product};
 use lrpc_ir::{Dim, Op, Value};
 
 use super::finding::{Lowered, invalid, unsupported};
 use super::gather::{count_from_end, elements_at};
-use super::known::Known;
+use super::number::Number;
 use super::site::{Site, axis};
 use super::table::OpDef;
 use crate::onnx::tensor::element_type;
-use lrpc_ir::ops::source::LiteralValues;
 
 pub(super) const OPERATORS: &[OpDef] = &[
     OpDef::new("ArgMax", 1, |site| extreme(site, |axis| Select::ArgMax { axis })),
@@ -19,7 +18,6 @@ pub(super) const OPERATORS: &[OpDef] = &[
     OpDef::new("Hardmax", 13, |site| hardmax(site, false)),
     OpDef::new("TopK", 1, top_k),
     OpDef::new("OneHot", 9, one_hot),
-    OpDef::new("NonZero", 9, non_zero).folding(fold_non_zero),
     OpDef::new("Trilu", 14, triangle),
     OpDef::new("EyeLike", 9, eye_like),
 ];
@@ -100,11 +98,11 @@ fn top_k(site: &mut Site) -> Lowered {
     site.ignore("sorted");
     let x = site.input(0)?;
     let along = axis(site.int_or("axis", -1)?, site.ty(x).rank())?;
-    let stated = site.int("k")?.filter(|_| site.opset < 10).map(|count| vec![Dim::Known(count)]);
-    let sizes = if stated.is_some() { stated } else { site.sizes(1)? };
-    let Some([count]) = sizes.and_then(|sizes| <[Dim; 1]>::try_from(sizes).ok()) else {
-        return invalid("the number of elements is not one number");
+    let stated = site.int("k")?.filter(|_| site.opset < 10).map(Number::from);
+    let Some(count) = (if stated.is_some() { stated } else { site.integer(1)? }) else {
+        return invalid("the number of elements is missing");
     };
+    let count = site.measure(&count)?;
     let op = Select::TopK { axis: along, count, largest: site.flag("largest", true)? };
     let index = site.emit(Op::Select(op), &[x])?;
     let values = elements_at(site, x, index, along)?;
@@ -117,10 +115,11 @@ fn one_hot(site: &mut Site) -> Lowered {
     let (index, values) = (site.input(0)?, site.input(2)?);
     let stated = site.constant_scalar(1).filter(|depth| depth.trunc() == *depth && depth.abs() < 1e15);
     let depth = match stated {
-        Some(depth) => Some(Dim::Known(depth as i64)),
-        None => site.sizes(1)?.and_then(|sizes| sizes.into_iter().next()),
+        Some(depth) => Some(Number::from(depth as i64)),
+        None => site.integer(1)?,
     };
     let Some(depth) = depth else { return invalid("the depth is missing") };
+    let depth = site.measure(&depth)?;
     let rank = site.ty(index).rank();
     let along = axis(site.int_or("axis", -1)?, rank.saturating_add(1))?;
     let index = site.cast(index, DType::I64)?;
@@ -138,46 +137,6 @@ fn one_hot(site: &mut Site) -> Lowered {
     let (off, on) = (value(0)?, value(1)?);
     let result = site.elementwise(Elementwise::Where, &[hot, on, off])?;
     site.output(0, result)
-}
-
-/// The indices of all elements of a vector of ones, which exporters write for `0, 1, 2, …`.
-fn non_zero(site: &mut Site) -> Lowered {
-    let x = site.input(0)?;
-    let ty = site.ty(x);
-    let holds = match &site.lowering.graph.node(x.node).op {
-        Op::Source(Source::Constant(Literal { values, .. })) => match values {
-            LiteralValues::Integers(values) => matches!(values.as_slice(), [value] if *value != 0),
-            LiteralValues::Floats(values) => matches!(values.as_slice(), [Float(value)] if *value != 0.0),
-        },
-        _ => false,
-    };
-    let [length] = ty.shape.as_slice() else { return unsupported("how many elements are not 0 depends on the data") };
-    if !holds {
-        return unsupported("how many elements are not 0 depends on the data");
-    }
-    let ty = TensorType::new(DType::I64, vec![Dim::Known(1), length.clone()]);
-    let result = site.emit(Op::Source(Source::Iota { axis: 1, ty }), &[])?;
-    site.output(0, result)
-}
-
-fn fold_non_zero(site: &mut Site) -> Lowered<Option<Known>> {
-    let Some((known, values)) = site.known(0).and_then(|known| Some((known.clone(), known.numbers()?))) else {
-        return Ok(None);
-    };
-    let places: Vec<usize> = (0..values.len()).filter(|place| values.get(*place) != Some(&0)).collect();
-    let mut stride = values.len();
-    let mut elements = Vec::with_capacity(places.len());
-    for size in &known.shape {
-        stride = stride.checked_div(*size).unwrap_or(0);
-        for place in &places {
-            let coordinate = place.checked_div(stride).and_then(|place| place.checked_rem(*size)).unwrap_or(0);
-            elements.push(super::known::dim(coordinate));
-        }
-    }
-    if elements.len() > Known::MAX_ELEMENTS {
-        return Ok(None);
-    }
-    Ok(Some(Known { dtype: DType::I64, shape: vec![known.shape.len(), places.len()], elements }))
 }
 
 /// The elements on one side of a diagonal of the last two axes, and zeros on the other. The diagonal `k` lies `k` places

@@ -122,11 +122,11 @@ fn half_of(length: &Dim) -> Lowered<Dim> {
     Ok(length.floor_div(&Dim::Known(2))?.add(&Dim::Known(1))?)
 }
 
-fn one_size(site: &Site, index: usize, what: &str) -> Lowered<Option<Dim>> {
-    match site.sizes(index)?.as_deref() {
+/// The optional input `index`, which is one integer.
+fn one_size(site: &mut Site, index: usize) -> Lowered<Option<Dim>> {
+    match site.integer(index)? {
+        Some(number) => site.measure(&number).map(Some),
         None => Ok(None),
-        Some([size]) => Ok(Some(size.clone())),
-        Some(_) => invalid(format!("{what} is not one number")),
     }
 }
 
@@ -145,7 +145,7 @@ fn dft(site: &mut Site, along: i64) -> Lowered {
     let (inverse, half) = (site.flag("inverse", false)?, site.flag("onesided", false)?);
     let real = is_real(&ty)?;
     let held = ty.shape.get(along).cloned().unwrap_or(Dim::Known(0));
-    let length = match one_size(site, 1, "the length")? {
+    let length = match one_size(site, 1)? {
         Some(length) => length,
         None if inverse && half => held.sub(&Dim::Known(1))?.mul(&Dim::Known(2))?,
         None => held,
@@ -198,7 +198,7 @@ fn stft(site: &mut Site) -> Lowered {
     };
     let window = site.optional_input(2)?;
     let held = window.and_then(|window| site.ty(window).shape.first().cloned());
-    let length = match (one_size(site, 3, "frame_length")?, held) {
+    let length = match (one_size(site, 3)?, held) {
         (Some(length), _) | (None, Some(length)) => length,
         (None, None) => samples.clone(),
     };
@@ -232,7 +232,7 @@ fn stft(site: &mut Site) -> Lowered {
 
 /// A function of the angle `2π·n/N`.
 fn window(site: &mut Site, function: fn(&mut Site, Value) -> Lowered<Value>) -> Lowered {
-    let Some(size) = one_size(site, 0, "the size")? else { return invalid("the size is missing") };
+    let Some(size) = one_size(site, 0)? else { return invalid("the size is missing") };
     let wanted = output_type(site)?;
     let dtype = if wanted == DType::F64 { DType::F64 } else { DType::F32 };
     let period = if site.flag("periodic", true)? { size.clone() } else { size.sub(&Dim::Known(1))? };

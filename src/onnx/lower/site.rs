@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use lrpc_ir::ops::{Binary, Elementwise, Function, Literal, Movement, Source, Unary};
 use lrpc_ir::types::{DType, TensorType};
-use lrpc_ir::{Dim, Op, Origin, Value};
+use lrpc_ir::{Dim, Graph, Op, Origin, Region, Value};
 
 use super::evaluate::evaluate;
-use super::finding::{Lowered, invalid, unsupported};
+use super::finding::{Lowered, Refusal, invalid, unsupported};
 use super::known::Known;
 use super::lowering::{Lowering, Slot};
+use super::sizes::broadcast_shape;
 use super::structure::node_name;
 use crate::onnx::proto::attribute_proto::AttributeType;
 use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto};
@@ -90,6 +91,12 @@ impl<'s, 'm> Site<'s, 'm> {
         Ok(attribute.map_or(default.to_string(), |attribute| String::from_utf8_lossy(attribute.s()).into_owned()))
     }
 
+    pub(super) fn words(&mut self, name: &'static str) -> Lowered<Option<Vec<String>>> {
+        let attribute = self.attribute(name, AttributeType::Strings)?;
+        let word = |word: &bytes::Bytes| String::from_utf8_lossy(word).into_owned();
+        Ok(attribute.map(|attribute| attribute.strings.iter().map(word).collect()))
+    }
+
     pub(super) fn tensor_attribute(&mut self, name: &'static str) -> Lowered<Option<TensorRef<'m>>> {
         let Some(attribute) = self.attribute(name, AttributeType::Tensor)? else { return Ok(None) };
         match attribute.t.as_deref().and_then(|tensor| self.lowering.file.tensor(tensor)) {
@@ -157,7 +164,7 @@ impl<'s, 'm> Site<'s, 'm> {
         self.lowering.ty(name)?;
         match self.lowering.known(name) {
             Some(known) => Ok(Some(known.elements.clone())),
-            None => unsupported(format!("input {index} ({name:?}) is computed when the model runs")),
+            None => self.unknown(index, name),
         }
     }
 
@@ -176,8 +183,17 @@ impl<'s, 'm> Site<'s, 'm> {
         self.lowering.ty(name)?;
         match self.constant_of(name) {
             Some(values) => Ok(Some(values)),
-            None => unsupported(format!("input {index} ({name:?}) is computed when the model runs")),
+            None => self.unknown(index, name),
         }
+    }
+
+    /// Refuses an input that has to be known.
+    fn unknown<T>(&self, index: usize, name: &str) -> Lowered<T> {
+        let way_out = match self.lowering.slot(name) {
+            Some(Slot::Value(value, _)) => self.way_out(*value),
+            _ => String::new(),
+        };
+        unsupported(format!("input {index} ({name:?}) is computed when the model runs{way_out}"))
     }
 
     /// The single element of input `index`, if it is a constant of one element.
@@ -222,14 +238,48 @@ impl<'s, 'm> Site<'s, 'm> {
     /// Adds an operation, named after the node's first output until it becomes an output itself.
     pub(super) fn emit(&mut self, op: Op, operands: &[Value]) -> Lowered<Value> {
         let name = self.name_of(op.mnemonic());
+        let operands = &self.meet(&op, operands)?;
         let value = self.lowering.add(op, operands, &name, &self.origin)?;
         self.built.push(value);
         Ok(value)
     }
 
-    fn name_of(&self, part: &str) -> String {
-        let output = self.node.output.iter().find(|name| !name.is_empty()).map_or("unnamed", String::as_str);
-        format!("{output}.{part}")
+    /// As [`Site::emit`], for an operation with several results.
+    pub(super) fn emit_many(&mut self, op: Op, operands: &[Value], results: usize) -> Lowered<Vec<Value>> {
+        let graph = &mut self.lowering.graph;
+        let base = name_of(self.node, op.mnemonic());
+        let names: Vec<String> = (0..results).map(|port| graph.fresh_name(&format!("{base}.{port}"))).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let node = graph.add_many(Region::Forward, op, operands, &names, self.origin.clone())?;
+        let values: Vec<Value> = (0..results as u32).map(|port| Value { node, port }).collect();
+        self.built.extend(&values);
+        Ok(values)
+    }
+
+    /// What `build` makes in a nested graph: the graph, what `build` gives, and the captured values.
+    pub(super) fn nested<T>(&mut self, build: impl FnOnce(&mut Self) -> Lowered<T>) -> Lowered<(Graph, T, Vec<Value>)> {
+        let built = std::mem::take(&mut self.built);
+        self.lowering.enter();
+        let made = build(self);
+        let (graph, captured) = self.lowering.leave();
+        self.built = built;
+        Ok((graph, made?, captured))
+    }
+
+    /// An input of the nested graph that is being made.
+    pub(super) fn nested_input(&mut self, ty: TensorType, name: &str) -> Lowered<Value> {
+        let name = self.lowering.graph.fresh_name(name);
+        let input = Op::Source(Source::Input(ty));
+        Ok(self.lowering.graph.add(Region::Header, input, &[], &name, Origin::default())?)
+    }
+
+    /// Where what is built here comes from.
+    pub(super) fn origin(&self) -> Origin {
+        self.origin.clone()
+    }
+
+    pub(super) fn name_of(&self, part: &str) -> String {
+        name_of(self.node, part)
     }
 
     pub(super) fn ty(&self, value: Value) -> TensorType {
@@ -283,6 +333,7 @@ impl<'s, 'm> Site<'s, 'm> {
     }
 
     pub(super) fn broadcast(&mut self, x: Value, shape: &[Dim]) -> Lowered<Value> {
+        let x = self.conform(x, shape)?;
         if self.ty(x).shape == shape {
             return Ok(x);
         }
@@ -308,10 +359,25 @@ impl<'s, 'm> Site<'s, 'm> {
         let Some(name) = self.node.output.get(index).filter(|name| !name.is_empty()) else { return Ok(()) };
         if let Some(at) = self.built.iter().position(|built| *built == value) {
             self.built.remove(at);
-            self.lowering.graph.rename(value, name);
+            // The names of nested graphs are their own, and bodies are written out more than once.
+            let graph = &mut self.lowering.graph;
+            let own = if self.lowering.path.is_empty() { name.clone() } else { graph.fresh_name(name) };
+            graph.rename(value, &own);
         }
         self.lowering.define(name, Slot::Value(value, None));
         Ok(())
+    }
+
+    /// Lets output `index` be what stands in a slot.
+    pub(super) fn output_slot(&mut self, index: usize, slot: Slot<'m>) -> Lowered {
+        match slot {
+            Slot::Value(value, _) => self.output(index, value),
+            Slot::Known(known) => {
+                self.output_known(index, known);
+                Ok(())
+            }
+            Slot::Tensor(_) | Slot::Refused => Err(Refusal::Follows),
+        }
     }
 
     /// Lets output `index` be integers that need no node.
@@ -330,18 +396,9 @@ impl<'s, 'm> Site<'s, 'm> {
     }
 }
 
-/// The shape to which operands of these shapes are broadcast, aligned at the last axis.
-pub(super) fn broadcast_shape(a: &[Dim], b: &[Dim]) -> Lowered<Vec<Dim>> {
-    let (long, short) = if a.len() >= b.len() { (a, b) } else { (b, a) };
-    let mut shape = long.to_vec();
-    for (size, other) in shape.iter_mut().rev().zip(short.iter().rev()) {
-        if *size == Dim::Known(1) {
-            *size = other.clone();
-        } else if *other != Dim::Known(1) && size != other {
-            return invalid(format!("the shapes {a:?} and {b:?} do not broadcast"));
-        }
-    }
-    Ok(shape)
+fn name_of(node: &NodeProto, part: &str) -> String {
+    let output = node.output.iter().find(|name| !name.is_empty()).map_or("unnamed", String::as_str);
+    format!("{output}.{part}")
 }
 
 /// An axis that may count from the end.
@@ -395,15 +452,5 @@ mod tests {
         assert_eq!(scope_path("['', 'features', 'features.0', 'features.0.2', 'silu']"), "features.0.2/silu");
         assert_eq!(scope_path("['', 'view']"), "view");
         assert_eq!(scope_path("[]"), "");
-    }
-
-    #[test]
-    fn shapes_broadcast_from_the_last_axis() {
-        let shape = |sizes: &[i64]| sizes.iter().map(|size| Dim::Known(*size)).collect::<Vec<_>>();
-        assert_eq!(broadcast_shape(&shape(&[4, 1, 3]), &shape(&[5, 1])), Ok(shape(&[4, 5, 3])));
-        assert!(broadcast_shape(&shape(&[2]), &shape(&[3])).is_err());
-        let batch = [Dim::symbol("N"), Dim::Known(3)];
-        assert_eq!(broadcast_shape(&batch, &shape(&[1])), Ok(batch.to_vec()));
-        assert!(broadcast_shape(&batch, &shape(&[2, 3])).is_err(), "N need not be 2");
     }
 }

@@ -1,11 +1,12 @@
 //! Parts of tensors.
 
-use lrpc_ir::ops::Movement;
-use lrpc_ir::types::TensorType;
+use lrpc_ir::ops::{Binary, Compare, Movement, Select, Source};
+use lrpc_ir::types::{DType, TensorType};
 use lrpc_ir::{Dim, Op, Value};
 
 use super::finding::{Lowered, invalid};
 use super::known::{Known, dim};
+use super::number::Number;
 use super::site::{Site, axis};
 use super::table::OpDef;
 
@@ -32,18 +33,88 @@ fn slice_by_attributes(site: &mut Site) -> Lowered {
     slice(site, x, ranges)
 }
 
+fn slice_by_inputs(site: &mut Site) -> Lowered {
+    let x = site.input(0)?;
+    if site.known_inputs(1..5) {
+        let ranges = slice_inputs(site, &site.ty(x))?;
+        return slice(site, x, ranges);
+    }
+    let (Some(starts), Some(ends)) = (site.integers(1)?, site.integers(2)?) else {
+        return invalid("starts or ends are missing");
+    };
+    let axes = site.numbers(3)?.unwrap_or((0_i64..).take(starts.len()).collect());
+    let steps = site.integers(4)?.unwrap_or(vec![1.into(); starts.len()]);
+    if [ends.len(), axes.len(), steps.len()].iter().any(|count| *count != starts.len()) {
+        return invalid("starts, ends, axes and steps differ in length");
+    }
+    let mut result = x;
+    for (((start, end), at), step) in starts.iter().zip(&ends).zip(axes).zip(&steps) {
+        let axis = axis(at, site.ty(x).rank())?;
+        result = slice_axis(site, result, axis, [start, end, step])?;
+    }
+    site.output(0, result)
+}
+
+/// A slice along one axis, of which data decides something.
+fn slice_axis(site: &mut Site, x: Value, axis: usize, [start, end, step]: [&Number; 3]) -> Lowered<Value> {
+    let ty = site.ty(x);
+    let size = ty.shape.get(axis).cloned().unwrap_or(Dim::Known(0));
+    let stated = step.size().and_then(Dim::known);
+    if let (Some(start), Some(end), Some(step)) = (start.size(), end.size(), stated) {
+        let range = range(axis, &size, start, end, step)?;
+        return sliced(site, x, vec![range]);
+    }
+    let (zero, one) = (Number::from(0), Number::from(1));
+    let size = Number::Size(size);
+    let last = site.combine(Binary::Sub, &size, &one)?;
+    // Going forward, a start lies in 0..=size and so does an end; going back, in 0..=size−1 and −1..=size−1.
+    let forward = (Compare::Greater, step, &zero);
+    let low_end = site.choose(forward, &zero, &Number::from(-1))?;
+    let high = site.choose(forward, &size, &last)?;
+    let start = placed(site, start, &size, &zero, &high)?;
+    let end = placed(site, end, &size, &low_end, &high)?;
+    let (ahead, behind) = (site.combine(Binary::Sub, &end, &start)?, site.combine(Binary::Sub, &start, &end)?);
+    let distance = site.choose(forward, &ahead, &behind)?;
+    let back = site.combine(Binary::Sub, &zero, step)?;
+    let stride = site.choose(forward, step, &back)?;
+    let count = site.steps(&distance, &stride)?;
+    let count = site.measure(&count)?;
+    let start = site.combine(Binary::Max, &start, &zero)?;
+    if let Some(step) = stated {
+        if step == 0 {
+            return invalid("a step is 0");
+        }
+        let start = site.measure(&start)?;
+        return sliced(site, x, vec![Range { axis, start, step, count }]);
+    }
+    let places = TensorType::new(DType::I64, vec![count]);
+    let places = site.emit(Op::Source(Source::Iota { axis: 0, ty: places }), &[])?;
+    let (start, step) = (site.number_value(&start)?, site.number_value(step)?);
+    let places = site.binary(Binary::Mul, places, step)?;
+    let index = site.binary(Binary::Add, places, start)?;
+    site.emit(Op::Select(Select::Gather { axis, batch: 0 }), &[x, index])
+}
+
+/// A bound of a slice as a place between `low` and `high`; negative ones count from the end.
+fn placed(site: &mut Site, bound: &Number, size: &Number, low: &Number, high: &Number) -> Lowered<Number> {
+    if let (Some(bound), Some(size), Some(low), Some(high)) = (bound.size(), size.size(), low.size(), high.size()) {
+        return Ok(bounded(bound, size, low, high)?.into());
+    }
+    let counted = site.combine(Binary::Add, bound, size)?;
+    let place = site.choose((Compare::Less, bound, &0.into()), &counted, bound)?;
+    let place = site.combine(Binary::Max, &place, low)?;
+    site.combine(Binary::Min, &place, high)
+}
+
 fn slice_inputs(site: &Site, ty: &TensorType) -> Lowered<Vec<Range>> {
     ranges(ty, site.sizes(1)?, site.sizes(2)?, site.numbers(3)?, site.numbers(4)?)
 }
 
-fn slice_by_inputs(site: &mut Site) -> Lowered {
-    let x = site.input(0)?;
-    let ranges = slice_inputs(site, &site.ty(x))?;
-    slice(site, x, ranges)
-}
-
 fn fold_slice(site: &mut Site) -> Lowered<Option<Known>> {
     let Some(mut known) = site.known(0).cloned() else { return Ok(None) };
+    if !site.known_inputs(1..5) {
+        return Ok(None);
+    }
     for range in slice_inputs(site, &known.ty())? {
         let (Some(start), Some(count)) = (range.start.known(), range.count.known()) else { return Ok(None) };
         if usize::try_from(count).is_ok_and(|count| count > Known::MAX_ELEMENTS) {
@@ -135,6 +206,11 @@ fn bounded(bound: &Dim, size: &Dim, low: &Dim, high: &Dim) -> Lowered<Dim> {
 }
 
 fn slice(site: &mut Site, x: Value, ranges: Vec<Range>) -> Lowered {
+    let result = sliced(site, x, ranges)?;
+    site.output(0, result)
+}
+
+fn sliced(site: &mut Site, x: Value, ranges: Vec<Range>) -> Lowered<Value> {
     let ty = site.ty(x);
     let (mut starts, mut steps, mut shape) = (vec![Dim::Known(0); ty.rank()], vec![1; ty.rank()], ty.shape.clone());
     for range in ranges {
@@ -145,8 +221,7 @@ fn slice(site: &mut Site, x: Value, ranges: Vec<Range>) -> Lowered {
         }
     }
     let whole = shape == ty.shape && steps.iter().all(|step| *step == 1);
-    let result = if whole { x } else { site.emit(Op::Movement(Movement::Slice { starts, steps, shape }), &[x])? };
-    site.output(0, result)
+    if whole { Ok(x) } else { site.emit(Op::Movement(Movement::Slice { starts, steps, shape }), &[x]) }
 }
 
 fn split(site: &mut Site) -> Lowered {
@@ -160,15 +235,19 @@ fn split(site: &mut Site) -> Lowered {
     }
     let sizes: Vec<Dim> = match attribute {
         Some(sizes) => sizes,
-        None => match site.sizes(1)? {
-            Some(sizes) => sizes,
+        None => match site.integers(1)? {
+            Some(sizes) => site.measure_all(&sizes)?,
             None => equal_parts(&length, parts)?,
         },
     };
     let total = sizes.iter().try_fold(Dim::Known(0), |total, size| total.add(size))?;
-    if sizes.len() != parts || total != length {
+    if sizes.len() != parts || !total.may_equal(&length) {
         return invalid(format!("parts of {sizes:?} do not make {length} in {parts} outputs"));
     }
+    // That the parts make the whole is checked once all sizes are known.
+    let whole = if total == length { None } else { Some(site.input(0)?) };
+    let whole = whole.map(|x| site.conform_axis(x, axis, &total)).transpose()?;
+    let ty = whole.map_or(ty, |x| site.ty(x));
     let known = site.known(0).cloned();
     let mut start = Dim::Known(0);
     for (index, size) in sizes.into_iter().enumerate() {
@@ -176,7 +255,7 @@ fn split(site: &mut Site) -> Lowered {
         if let Some(part) = known.as_ref().and_then(|known| known.take(axis, &places(&start, &end)?)) {
             site.output_known(index, part);
         } else {
-            let x = site.input(0)?;
+            let x = whole.map_or_else(|| site.input(0), Ok)?;
             let part = site.emit(Op::Movement(Movement::slice_axis(&ty, axis, start, size)), &[x])?;
             site.output(index, part)?;
         }

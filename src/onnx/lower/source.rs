@@ -1,6 +1,6 @@
 //! Values without operands, and what is known of shapes.
 
-use lrpc_ir::ops::{Binary, Function, Literal, Source};
+use lrpc_ir::ops::{Binary, Compare, Function, Literal, Source};
 use lrpc_ir::types::{DType, Float, TensorType, product};
 use lrpc_ir::{Dim, Op};
 
@@ -8,6 +8,7 @@ use super::elementwise::alias;
 use super::finding::{Lowered, invalid, unsupported};
 use super::known::Known;
 use super::lowering::Keep;
+use super::number::Number;
 use super::site::Site;
 use super::table::OpDef;
 use lrpc_ir::ops::source::LiteralValues;
@@ -42,7 +43,8 @@ fn constant(site: &mut Site) -> Lowered {
 }
 
 fn constant_of_shape(site: &mut Site) -> Lowered {
-    let Some(shape) = site.sizes(0)? else { return invalid("input 0 is missing") };
+    let Some(shape) = site.integers(0)? else { return invalid("input 0 is missing") };
+    let shape = site.measure_all(&shape)?;
     let value = site.tensor_attribute("value")?;
     let dtype = value.as_ref().map_or(DType::F32, |value| value.dtype());
     let floats = value.as_ref().map_or(Some(vec![0.0]), |value| value.floats());
@@ -118,9 +120,7 @@ fn range(site: &mut Site) -> Lowered {
     if dtype.is_float() {
         return range_of_floats(site, dtype);
     }
-    let Some((start, limit, step)) = bounds(site) else {
-        return unsupported("start, limit or step is computed when the model runs");
-    };
+    let Some((start, limit, step)) = bounds(site) else { return range_of_data(site, dtype) };
     if step == 0 {
         return invalid("the step is 0");
     }
@@ -140,7 +140,7 @@ fn range(site: &mut Site) -> Lowered {
 fn range_of_floats(site: &mut Site, dtype: DType) -> Lowered {
     site.ignore("stash_type");
     let [Some(start), Some(limit), Some(step)] = [0, 1, 2].map(|index| site.constant_scalar(index)) else {
-        return unsupported("start, limit or step is computed when the model runs");
+        return range_of_data(site, dtype);
     };
     let length = ((limit - start) / step).ceil().max(0.0);
     if !length.is_finite() || length > f64::from(u32::MAX) {
@@ -150,6 +150,37 @@ fn range_of_floats(site: &mut Site, dtype: DType) -> Lowered {
     let steps = site.emit(Op::Source(Source::Iota { axis: 0, ty }), &[])?;
     let scaled = site.unary(Function::Scale, [step, 0.0], steps)?;
     let result = site.unary(Function::Shift, [start, 0.0], scaled)?;
+    site.output(0, result)
+}
+
+/// A range whose length a run computes: `⌈(limit − start) / step⌉` elements.
+fn range_of_data(site: &mut Site, dtype: DType) -> Lowered {
+    let mut scalar = |index| {
+        let value = site.input(index)?;
+        site.reshape(value, Vec::new())
+    };
+    let (start, limit, step) = (scalar(0)?, scalar(1)?, scalar(2)?);
+    let count = if dtype.is_float() {
+        let [from, to, by] = [start, limit, step].map(|value| site.cast(value, DType::F64));
+        let distance = site.binary(Binary::Sub, to?, from?)?;
+        let steps = site.binary(Binary::Div, distance, by?)?;
+        let steps = site.unary(Function::Ceil, [0.0, 0.0], steps)?;
+        let steps = Number::Data(site.cast(steps, DType::I64)?);
+        site.combine(Binary::Max, &steps, &0.into())?
+    } else {
+        let [from, to, by] = [start, limit, step].map(|value| site.cast(value, DType::I64).map(Number::Data));
+        let (from, to, by, zero) = (from?, to?, by?, Number::from(0));
+        let forward = (Compare::Greater, &by, &zero);
+        let (ahead, behind) = (site.combine(Binary::Sub, &to, &from)?, site.combine(Binary::Sub, &from, &to)?);
+        let back = site.combine(Binary::Sub, &zero, &by)?;
+        let distance = site.choose(forward, &ahead, &behind)?;
+        let stride = site.choose(forward, &by, &back)?;
+        site.steps(&distance, &stride)?
+    };
+    let ty = TensorType::new(dtype, vec![site.measure(&count)?]);
+    let places = site.emit(Op::Source(Source::Iota { axis: 0, ty }), &[])?;
+    let scaled = site.binary(Binary::Mul, places, step)?;
+    let result = site.binary(Binary::Add, scaled, start)?;
     site.output(0, result)
 }
 

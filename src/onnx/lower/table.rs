@@ -5,8 +5,8 @@ use super::known::Known;
 use super::site::Site;
 use super::{
     attention, batch_norm, bits, columns, control, determinant, einsum, elementwise, gather, linear, linear_attention,
-    loss, movement, normalize, pad, pool, qlinear, quantize, reduce, refused, resize, roi, rotary, sample, scan,
-    scatter, select, signal, slice, source, terms,
+    loops, loss, movement, normalize, pad, pool, qlinear, quantize, recurrent, reduce, refused, resize, roi, rotary,
+    sample, scan, scatter, select, signal, slice, source, terms, unique,
 };
 
 /// An ONNX operator and how it becomes primitives.
@@ -19,6 +19,8 @@ pub struct OpDef {
     /// The first version of the domain for which this lowering is right. It serves later versions up to the next entry
     /// of the same name.
     pub since: i64,
+    /// Why no use of the operator is supported, if that is so.
+    pub refused: Option<&'static str>,
     /// Evaluates the node where its integers are known.
     pub(super) fold: fn(&mut Site) -> Lowered<Option<Known>>,
     /// Builds primitives in the node's place.
@@ -28,12 +30,17 @@ pub struct OpDef {
 impl OpDef {
     /// An operator of `ai.onnx`.
     pub(super) const fn new(name: &'static str, since: i64, lower: fn(&mut Site) -> Lowered) -> Self {
-        Self { name, domain: "", since, fold: |_| Ok(None), lower }
+        Self { name, domain: "", since, refused: None, fold: |_| Ok(None), lower }
     }
 
     /// An operator of ONNX Runtime's own domain.
     pub(super) const fn microsoft(name: &'static str, lower: fn(&mut Site) -> Lowered) -> Self {
-        Self { name, domain: "com.microsoft", since: 1, fold: |_| Ok(None), lower }
+        Self { domain: "com.microsoft", ..Self::new(name, 1, lower) }
+    }
+
+    /// An operator that is known and refused.
+    pub(super) const fn refused(domain: &'static str, name: &'static str, reason: &'static str) -> Self {
+        Self { domain, refused: Some(reason), ..Self::new(name, 1, |_| Ok(())) }
     }
 
     /// The operator, evaluated at import where it can be.
@@ -43,7 +50,7 @@ impl OpDef {
 }
 
 /// Every operator, by family.
-const OPERATORS: [&[OpDef]; 31] = [
+const OPERATORS: [&[OpDef]; 34] = [
     source::OPERATORS,
     elementwise::OPERATORS,
     linear::OPERATORS,
@@ -73,11 +80,14 @@ const OPERATORS: [&[OpDef]; 31] = [
     terms::OPERATORS,
     scan::OPERATORS,
     control::OPERATORS,
+    loops::OPERATORS,
+    recurrent::OPERATORS,
+    unique::OPERATORS,
     quantize::OPERATORS,
     qlinear::OPERATORS,
 ];
 
-/// Every operator that can be lowered; one whose meaning has changed stands there once per meaning.
+/// Every operator that can be lowered or is refused with a reason; one whose meaning has changed stands there once per meaning.
 pub fn operators() -> impl Iterator<Item = &'static OpDef> {
     OPERATORS.into_iter().flatten()
 }
@@ -86,6 +96,7 @@ pub fn operators() -> impl Iterator<Item = &'static OpDef> {
 pub(super) fn find(domain: &str, name: &str, opset: i64) -> Lowered<&'static OpDef> {
     let named = || operators().filter(|def| def.name == name && def.domain == domain);
     match named().filter(|def| def.since <= opset).max_by_key(|def| def.since) {
+        Some(OpDef { refused: Some(reason), .. }) => unsupported(*reason),
         Some(def) => Ok(def),
         None => match named().map(|def| def.since).min() {
             Some(since) => unsupported(format!("the operator is supported from opset {since} on")),

@@ -1,6 +1,7 @@
 //! Tests of lowering: ONNX graphs in, printed graphs or findings out.
 
 mod choices;
+mod control;
 mod shapes;
 mod spatial;
 
@@ -497,7 +498,8 @@ fn inputs_and_attributes_that_are_missing_or_wrong() {
 
 #[test]
 fn an_output_that_is_used_and_not_computed() {
-    let onnx = Onnx::new(&["x 1 1 4"], &["y 1 1 3", "i 1 1 3"]).node("y i = AveragePool x", &[ints("kernel_shape", &[2])]);
+    let onnx =
+        Onnx::new(&["x 1 1 4"], &["y 1 1 3", "i 1 1 3"]).node("y i = AveragePool x", &[ints("kernel_shape", &[2])]);
     assert_eq!(onnx.unsupported(), "/averagepool: its output \"i\" is used, which is not computed");
 }
 
@@ -506,16 +508,6 @@ fn shapes_that_depend_on_data() {
     let onnx =
         Onnx::new(&["x 2 3", "s 1"], &["y ?"]).node("shape = Cast s", &[int("to", 7)]).node("y = Reshape x shape", &[]);
     assert_eq!(onnx.unsupported(), "/reshape: input 1 (\"shape\") is computed when the model runs");
-}
-
-#[test]
-fn training_mode_is_refused() {
-    let mut onnx = Onnx::new(&["x 1 2 4"], &["y 1 2 4"]).opset(6);
-    for name in ["scale", "bias", "mean", "variance"] {
-        onnx = onnx.floats(name, &[2]);
-    }
-    let onnx = onnx.node("y = BatchNormalization x scale bias mean variance", &[]);
-    assert!(onnx.unsupported().contains("inference mode"));
 }
 
 #[test]

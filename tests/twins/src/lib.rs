@@ -16,6 +16,7 @@
 //! | [`normalize`] | layer, instance, group and batch norm, softmax, `NormEpsilon` |
 //! | [`elementwise`] | activation functions, central differences |
 //! | [`transformer`] | a decoder with parts of it held, its gradient by differences: AttnLRP, CP-LRP, RelP |
+//! | [`recurrent`] | a recurrent layer under the ε rule |
 //! | [`scan`] | a selective scan under MambaLRP |
 //! | [`share`] | the stabiliser and the split of relevance among contributions |
 //!
@@ -29,6 +30,7 @@ pub mod linear;
 pub mod normalize;
 pub mod pool;
 pub mod product;
+pub mod recurrent;
 pub mod resize;
 pub mod rules;
 pub mod scan;

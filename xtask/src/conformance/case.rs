@@ -1,0 +1,149 @@
+//! One case: a model, its inputs, and what it gives.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use lrpc::data::{Tensor, TensorFile};
+use lrpc::onnx::ImportError;
+use lrpc::{CompileOptions, Error, ModelWeights, RunOptions, Session, compile_forward};
+use serde_json::Value;
+
+use super::compare::{Tolerance, difference};
+
+/// The largest file of tensors that is read, in bytes.
+const MAX_BYTES: u64 = 1 << 28;
+
+/// A case as the list has it.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// The name, behind `@runtime` where constants are inputs.
+    pub name: String,
+    /// The operators of the model, those of inner graphs included.
+    pub operators: Vec<String>,
+    /// Element types that are not supported, and types that are no tensors.
+    pub foreign: Vec<String>,
+    tolerance: Tolerance,
+    has_runtime_constants: bool,
+}
+
+/// What became of a case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// All outputs are as they should be.
+    Passed,
+    /// The model, or this use of it, is refused: by which operator if one is to blame, at which step, and why.
+    Refused {
+        /// The operator's name.
+        operator: Option<String>,
+        /// `import`, `compile` or `run`.
+        step: &'static str,
+        /// What is told.
+        reason: String,
+    },
+    /// An output is not as it should be: which, and how.
+    Wrong(String),
+    /// It panicked.
+    Panicked(String),
+}
+
+impl Outcome {
+    /// The outcome in words, of one line; nothing where the case passed.
+    pub fn reason(&self) -> Option<String> {
+        match self {
+            Outcome::Passed => None,
+            Outcome::Refused { operator: Some(operator), step, reason } => {
+                Some(format!("{step}: {operator}: {reason}"))
+            }
+            Outcome::Refused { step, reason, .. } => Some(format!("{step}: {reason}")),
+            Outcome::Wrong(reason) => Some(format!("WRONG: {reason}")),
+            Outcome::Panicked(reason) => Some(format!("PANIC: {reason}")),
+        }
+    }
+}
+
+impl Case {
+    /// The case of an entry of the list.
+    pub fn of(entry: &Value) -> Option<Case> {
+        let words = |key: &str| -> Option<Vec<String>> {
+            entry[key].as_array()?.iter().map(|word| Some(word.as_str()?.to_string())).collect()
+        };
+        Some(Case {
+            name: entry["name"].as_str()?.to_string(),
+            operators: words("operators")?,
+            foreign: words("foreign")?,
+            tolerance: Tolerance { relative: entry["rtol"].as_f64()?, absolute: entry["atol"].as_f64()? },
+            has_runtime_constants: false,
+        })
+    }
+
+    /// The same case with its constants as inputs.
+    pub fn with_runtime_constants(&self) -> Case {
+        Case { name: format!("{}@runtime", self.name), has_runtime_constants: true, ..self.clone() }
+    }
+
+    /// Whether the constants are inputs.
+    pub fn has_runtime_constants(&self) -> bool {
+        self.has_runtime_constants
+    }
+
+    /// Runs the case, whose files lie in `root`.
+    pub fn run(&self, root: &Path) -> Outcome {
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.compute(root)));
+        outcome.unwrap_or_else(|panic| Outcome::Panicked(message(&*panic)))
+    }
+
+    fn compute(&self, root: &Path) -> Outcome {
+        let folder = root.join(self.name.trim_end_matches("@runtime"));
+        let read = |name: &str| TensorFile::read(&folder.join(name), MAX_BYTES).map(|file| file.tensors);
+        let refused = |step, error: Error| refusal(step, &error);
+        let model = folder.join(if self.has_runtime_constants { "runtime.onnx" } else { "model.onnx" });
+        let compiled = match compile_forward(&model, &CompileOptions::default(), &mut |_, _| ()) {
+            Ok(compiled) => compiled,
+            Err(error @ Error::Import(_)) => return refused("import", error),
+            Err(error) => return refused("compile", error),
+        };
+        let inputs = || -> Result<BTreeMap<String, Tensor>, Error> {
+            let mut inputs = read("inputs.safetensors")?;
+            if self.has_runtime_constants {
+                inputs.extend(read("constants.safetensors")?);
+            }
+            // An input that nothing depends on is no input of the graph.
+            inputs.retain(|name, _| compiled.graph.find(name).is_some());
+            Ok(inputs)
+        };
+        let run = || -> Result<BTreeMap<String, Tensor>, Error> {
+            let weights = ModelWeights::locate(&compiled.graph, &compiled.file, &model)?;
+            let options = RunOptions { threads: 1, ..RunOptions::default() };
+            let mut session = Session::new(&compiled.graph, &weights, options);
+            Ok(session.run(&inputs()?, &[], &BTreeMap::new(), None)?.results)
+        };
+        let (found, expected) = match run().and_then(|found| Ok((found, read("outputs.safetensors")?))) {
+            Ok(both) => both,
+            Err(error) => return refused("run", error),
+        };
+        let wrong = expected.iter().find_map(|(name, expected)| match found.get(&format!("output/{name}")) {
+            Some(found) => difference(found, expected, self.tolerance).map(|how| format!("{name} {how}")),
+            None => Some(format!("{name} is not among the results")),
+        });
+        wrong.map_or(Outcome::Passed, Outcome::Wrong)
+    }
+}
+
+/// The refusal that an error is: its first finding.
+fn refusal(step: &'static str, error: &Error) -> Outcome {
+    let (operator, reason) = match error {
+        Error::Import(ImportError::Graph { findings, .. }) => match findings.0.first() {
+            Some(finding) => (finding.operator.as_ref().map(|one| one.name.clone()), finding.reason.clone()),
+            None => (None, error.to_string()),
+        },
+        _ => (None, error.findings().first().map_or_else(|| error.to_string(), |finding| finding.message.clone())),
+    };
+    Outcome::Refused { operator, step, reason: reason.lines().next().unwrap_or_default().to_string() }
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("without a message").lines().next().unwrap_or_default().to_string()
+}
