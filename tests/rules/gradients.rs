@@ -161,6 +161,8 @@ const CASES: &[Case] = &[
     ("", "%z = resize %x {mode=linear, coordinates=half_pixel} : f32[2, 4, 9]", &[], 36),
     ("", "%z = resize %x {mode=cubic, coordinates=align_corners} : f32[2, 4, 4]", &[], 16),
     ("", "%z = resize %x {mode=nearest, coordinates=asymmetric} : f32[2, 4, 8]", &[], 32),
+    ("", "%z = resize %x {mode=cubic, coordinates=half_pixel, antialias=true} : f32[2, 4, 3]", &[], 12),
+    ("", "%z = resize %x {mode=linear, coordinates=crop_and_resize, region=[0.2, 1.3]} : f32[2, 4, 5]", &[], 20),
     ("", "%z = reduce_sum %x {axes=[2]} : f32[2, 4]", &[], 4),
     ("", "%z = reduce_mean %x {axes=[1]} : f32[2, 6]", &[], 6),
     ("", "%z = reduce_max %x {axes=[1]} : f32[2, 6]", &[], 6),

@@ -32,7 +32,6 @@ pub(super) const OPERATORS: &[OpDef] = &[
     OpDef::refused("", "StringConcat", TEXT),
     OpDef::refused("", "StringNormalizer", TEXT),
     OpDef::refused("", "StringSplit", TEXT),
-    OpDef::refused("", "TfIdfVectorizer", TEXT),
     OpDef::refused("", "ImageDecoder", IMAGE),
     OpDef::refused("ai.onnx.preview.training", "Adagrad", TRAINING),
     OpDef::refused("ai.onnx.preview.training", "Adam", TRAINING),
