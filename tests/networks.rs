@@ -96,7 +96,7 @@ fn operators_equal_onnxruntime_and_the_f64_evaluation() {
         for (precision, file, tolerance) in
             [(Precision::F32, "outputs.npz", 1e-5), (Precision::F64, "outputs_f64.npz", 1e-10)]
         {
-            let outcome = forward(&path, &model.join("inputs.npz"), precision);
+            let outcome = forward(&path, &tensors(&model.join("inputs.npz")), precision);
             check_outputs(&model, &outcome, file, tolerance);
         }
         count += 1;
@@ -105,13 +105,83 @@ fn operators_equal_onnxruntime_and_the_f64_evaluation() {
 }
 
 /// Runs the imported graph without any relevance.
-fn forward(path: &Path, inputs: &Path, precision: Precision) -> RunOutcome {
+fn forward(path: &Path, inputs: &BTreeMap<String, Tensor>, precision: Precision) -> RunOutcome {
     let imported =
         lrpc::onnx::import(path, &Default::default()).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let weights = ModelWeights::locate(&imported.graph, &imported.file, path).unwrap();
     let mut session = Session::new(&imported.graph, &weights, RunOptions { precision, ..Default::default() });
-    let outcome = session.run(&tensors(inputs), &[], &BTreeMap::new(), None);
+    let outcome = session.run(inputs, &[], &BTreeMap::new(), None);
     outcome.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Operators that are made of many primitives, by the beginnings of their names.
+const COMPOSED: [&str; 14] = [
+    "affine_grid",
+    "center_crop",
+    "col2im",
+    "cross_entropy",
+    "deformable_conv",
+    "dft",
+    "global_lp_pool",
+    "grid_sample",
+    "likelihood",
+    "lrn",
+    "max_pool_places",
+    "max_unpool",
+    "roi_align",
+    "stft",
+];
+
+/// The inputs in double precision, each number moved by `by` times another one that depends on its place alone.
+fn moved(inputs: &BTreeMap<String, Tensor>, by: f64) -> BTreeMap<String, Tensor> {
+    let move_one = |(place, x): (usize, f64)| x + by * (((place * 7919 + 13) % 101) as f64 / 101.0 - 0.5);
+    let move_all = |tensor: &Tensor| match tensor.dtype().is_float() {
+        true => {
+            let values: Vec<f64> = tensor.to_f64().into_iter().enumerate().map(move_one).collect();
+            Tensor::from_slice(tensor.shape(), &values).unwrap()
+        }
+        false => tensor.clone(),
+    };
+    inputs.iter().map(|(name, tensor)| (name.clone(), move_all(tensor))).collect()
+}
+
+/// The sum of the elements that are explained by default: the largest of each row of the batch where `of` has its largest.
+fn explained(outputs: &Tensor, of: &Tensor) -> f64 {
+    let rows = of.shape().first().copied().unwrap_or(1);
+    let row = of.len() / rows;
+    let largest = |row: &[f64]| (0..row.len()).reduce(|a, b| if row[b] > row[a] { b } else { a }).unwrap();
+    outputs.to_f64().chunks(row).zip(of.to_f64().chunks(row)).map(|(values, of)| values[largest(of)]).sum()
+}
+
+#[test]
+fn gradients_of_composed_operators_are_finite_differences_and_their_ledgers_close() {
+    let mut count = 0;
+    for model in models(false) {
+        let name = model.file_name().unwrap().to_str().unwrap().trim_start_matches("op_").to_string();
+        if !COMPOSED.iter().any(|start| name.starts_with(start)) {
+            continue;
+        }
+        let path = model.join("model.onnx");
+        let inputs = tensors(&model.join("inputs.npz"));
+        let outcome = explain(&model, "gradient", Precision::F64);
+        let imported = lrpc::onnx::import(&path, &Default::default()).unwrap();
+        let first = &imported.graph.results[0].name;
+        let (step, base) = (1e-6, &outcome.results[first]);
+        let at = |by: f64| explained(&forward(&path, &moved(&inputs, by), Precision::F64).results[first], base);
+        let slope = (at(step) - at(-step)) / (2.0 * step);
+        let by_gradient = |(name, tensor): (&String, &Tensor)| -> f64 {
+            let Some(gradient) = outcome.results.get(&format!("relevance/{name}")) else { return 0.0 };
+            let direction = moved(&BTreeMap::from([(name.clone(), tensor.clone())]), 1.0);
+            let moves = direction[name].to_f64().into_iter().zip(tensor.to_f64()).map(|(there, here)| there - here);
+            moves.zip(gradient.to_f64()).map(|(a, b)| a * b).sum()
+        };
+        let expected: f64 = inputs.iter().map(by_gradient).sum();
+        let scale = expected.abs().max(slope.abs()).max(1e-3);
+        assert!((slope - expected).abs() <= 1e-6 * scale, "{name}: {slope} by differences, {expected} by gradient");
+        check_ledger(&model, "epsilon", &explain(&model, "epsilon", Precision::F64), 1e-9);
+        count += 1;
+    }
+    assert!(count > 40, "only {count} operators");
 }
 
 #[test]

@@ -106,6 +106,7 @@ impl Generator {
             }),
             12 => return self.linear(a, recipe),
             13 => Op::Pool(Pool::Window(PoolKind::AverageWithPadding, window(&ty, dim, *first as i64 % 3 + 1))),
+            14 if first.is_multiple_of(2) => Op::Pool(Pool::WindowArgMax(window(&ty, dim, 1))),
             14 => Op::Pool(Pool::Resize(resize(&ty, dim, *number))),
             15 => return self.literal(*number, recipe),
             16 => return self.add(Op::Source(Source::Size(dim)), &[], recipe),
@@ -208,10 +209,12 @@ fn resize(ty: &TensorType, dim: Dim, scale: f64) -> Resize {
     let axes = ty.rank().saturating_sub(2);
     Resize {
         interpolation: Interpolation::Cubic,
-        coordinates: lrpc_ir::ops::pool::Coordinates::PytorchHalfPixel,
+        coordinates: lrpc_ir::ops::pool::Coordinates::CropAndResize,
         rounding: lrpc_ir::ops::pool::Rounding::Ceil,
         cubic: Float(-0.5),
         exclude_outside: true,
+        antialias: true,
+        region: vec![Float(0.25); 2 * axes],
         scales: vec![Float(scale); axes],
         spatial: vec![dim; axes],
     }

@@ -108,7 +108,7 @@ pub fn row_of(
         Op::Normalize(Normalize::BatchNorm { .. }) => passes_beside(1),
         Op::Normalize(Normalize::GroupNorm { .. }) if row.axis == 0 => first_at(0),
         // Windows slide over the axes from the third on.
-        Op::Pool(Pool::Window(..) | Pool::Resize(_)) if row.axis < 2 => first_at(row.axis),
+        Op::Pool(Pool::Window(..) | Pool::WindowArgMax(_) | Pool::Resize(_)) if row.axis < 2 => first_at(row.axis),
         Op::Scan(scan) => passes_beside(scan.axis()),
         Op::Source(Source::Constant(literal)) if literal.len() == 1 => {
             let ty = literal.ty.with_shape(row.cut(&literal.ty.shape)?);

@@ -35,6 +35,7 @@ from fixtures.explained import explained
 from fixtures.families import FAMILIES, big
 from fixtures.operators import operators
 from fixtures.patterns import patterns
+from fixtures.spatial import spatial
 
 HERE = pathlib.Path(__file__).parent
 
@@ -205,7 +206,7 @@ def main():
     for name in FAMILIES:
         if not arguments.only or name in arguments.only:
             write_family(HERE / "models" / name, name)
-    single = {f"op_{name}": b for name, b in (operators() | choices()).items()} | activations() | patterns() | explained()
+    single = {f"op_{name}": b for name, b in (operators() | choices() | spatial()).items()} | activations() | patterns() | explained()
     for name, b in single.items():
         if not arguments.only or name in arguments.only:
             write_operator(HERE / "models" / name, b)

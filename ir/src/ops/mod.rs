@@ -14,6 +14,7 @@ pub mod reduce;
 pub mod scan;
 pub mod select;
 pub mod source;
+pub mod taps;
 
 use std::collections::BTreeSet;
 
@@ -185,7 +186,7 @@ impl Op {
         let others =
             others.chain(["gather", "scatter_add", "argmax", "argmin", "top_k", "one_hot", "non_max_suppression"]);
         let others = others.chain(["non_zero", "lex_sort"]);
-        let others = others.chain(["pool", "pool_transpose", "resize", "resize_transpose"]);
+        let others = others.chain(["pool", "pool_transpose", "pool_argmax", "resize", "resize_transpose"]);
         let others = others.chain(["cumulative_sum", "cumulative_product"]);
         let others = others.chain(["softmax", "log_softmax", "layer_norm", "rms_norm", "group_norm", "batch_norm"]);
         others.chain(["loop", "while", "cond"]).chain(Elementwise::mnemonics()).chain(Reduce::mnemonics())

@@ -1,9 +1,9 @@
 //! Sliding windows and interpolation, with their adjoints.
 
 use super::{Class, arity, expect_numbers, expect_shape, map_all, spatial_of};
-use crate::attribute::{AttributeReader, Attributes};
+use crate::attribute::{Attribute, AttributeReader, Attributes};
 use crate::dim::{Dim, DimError};
-use crate::types::{Float, TensorType};
+use crate::types::{DType, Float, TensorType};
 
 /// A pooling operation over the spatial axes of `[N, C, …]`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -14,6 +14,8 @@ pub enum Pool {
     /// spatial sizes (`window.spatial`). Operands: for `Max` the forward operand and the cotangent (each element goes
     /// to the window's winner, the first of equals), otherwise the cotangent alone.
     WindowTranspose(PoolKind, Window),
+    /// The place (`i64`) of each window's largest element in its plane, in row-major order; the first of equals.
+    WindowArgMax(Window),
     /// Interpolation along the spatial axes.
     Resize(Resize),
     /// Adjoint of [`Pool::Resize`]; `resize.spatial` are the forward operand's sizes.
@@ -81,6 +83,9 @@ pub enum Coordinates {
     AlignCorners,
     /// `x/scale`.
     Asymmetric,
+    /// `start·(in − 1) + x·(end − start)·(in − 1)/(out − 1)`, or the region's middle where the output has one element;
+    /// places outside of the input hold 0.
+    CropAndResize,
 }
 
 /// How `Nearest` rounds.
@@ -109,6 +114,12 @@ pub struct Resize {
     pub cubic: Float,
     /// Whether taps outside the input are left out and the rest renormalised.
     pub exclude_outside: bool,
+    /// Whether the weights are spread over `1/scale` times as many places where the output is smaller, so that every
+    /// element counts. Not for [`Interpolation::Nearest`].
+    pub antialias: bool,
+    /// Start and end, in units of the input, of the region that [`Coordinates::CropAndResize`] reads: of all spatial axes
+    /// the starts, then the ends. Else empty.
+    pub region: Vec<Float>,
     /// Output size over input size per spatial axis where the model states it, else empty: then the sizes' own ratio.
     pub scales: Vec<Float>,
     /// Spatial sizes of the result.
@@ -117,12 +128,13 @@ pub struct Resize {
 
 const INTERPOLATIONS: [(Interpolation, &str); 3] =
     [(Interpolation::Nearest, "nearest"), (Interpolation::Linear, "linear"), (Interpolation::Cubic, "cubic")];
-const COORDINATES: [(Coordinates, &str); 5] = [
+const COORDINATES: [(Coordinates, &str); 6] = [
     (Coordinates::HalfPixel, "half_pixel"),
     (Coordinates::PytorchHalfPixel, "pytorch_half_pixel"),
     (Coordinates::HalfPixelSymmetric, "half_pixel_symmetric"),
     (Coordinates::AlignCorners, "align_corners"),
     (Coordinates::Asymmetric, "asymmetric"),
+    (Coordinates::CropAndResize, "crop_and_resize"),
 ];
 const ROUNDINGS: [(Rounding, &str); 4] = [
     (Rounding::PreferFloor, "prefer_floor"),
@@ -202,9 +214,12 @@ impl Resize {
             attributes.float("cubic", self.cubic);
         }
         attributes.flag("exclude_outside", self.exclude_outside);
-        if !self.scales.is_empty() {
-            let items = self.scales.iter().map(|&scale| crate::attribute::Attribute::Float(scale)).collect();
-            attributes.0.push(("scales".into(), crate::attribute::Attribute::List(items)));
+        attributes.flag("antialias", self.antialias);
+        for (name, list) in [("region", &self.region), ("scales", &self.scales)] {
+            if !list.is_empty() {
+                let items = list.iter().map(|&number| Attribute::Float(number)).collect();
+                attributes.0.push((name.into(), Attribute::List(items)));
+            }
         }
     }
 
@@ -215,6 +230,8 @@ impl Resize {
             rounding: value_of(&ROUNDINGS, &reader.word_or("rounding", "prefer_floor")?)?,
             cubic: reader.float_or("cubic", Some(-0.75))?,
             exclude_outside: reader.flag("exclude_outside")?,
+            antialias: reader.flag("antialias")?,
+            region: reader.floats_or_empty("region")?,
             scales: reader.floats_or_empty("scales")?,
             spatial: spatial_of(result),
         })
@@ -225,6 +242,10 @@ impl Resize {
         let axes = self.spatial.len();
         if x.rank() != axes + 2 || !(self.scales.is_empty() || self.scales.len() == axes) {
             return Err(format!("needs a size (and a scale) for each spatial axis of {x}"));
+        }
+        let ends = if self.coordinates == Coordinates::CropAndResize { 2 * axes } else { 0 };
+        if self.region.len() != ends {
+            return Err(format!("needs {ends} ends of a region, not {}", self.region.len()));
         }
         Ok(spatial_result(x, &self.spatial))
     }
@@ -244,6 +265,7 @@ impl Pool {
         match self {
             Pool::Window(..) => "pool",
             Pool::WindowTranspose(..) => "pool_transpose",
+            Pool::WindowArgMax(_) => "pool_argmax",
             Pool::Resize(_) => "resize",
             Pool::ResizeTranspose(_) => "resize_transpose",
         }
@@ -255,6 +277,7 @@ impl Pool {
                 attributes.word("kind", word_of(&KINDS, kind));
                 window.write(*kind, attributes);
             }
+            Pool::WindowArgMax(window) => window.write(PoolKind::Max, attributes),
             Pool::Resize(resize) | Pool::ResizeTranspose(resize) => resize.write(attributes),
         }
     }
@@ -266,6 +289,7 @@ impl Pool {
                 let window = Window::read(reader, result)?;
                 Some(if word == "pool" { Pool::Window(kind, window) } else { Pool::WindowTranspose(kind, window) })
             }
+            "pool_argmax" => Some(Pool::WindowArgMax(Window::read(reader, result)?)),
             "resize" => Some(Pool::Resize(Resize::read(reader, result)?)),
             "resize_transpose" => Some(Pool::ResizeTranspose(Resize::read(reader, result)?)),
             _ => None,
@@ -288,6 +312,10 @@ impl Pool {
                 let [x] = arity(operands)?;
                 window.infer(x)
             }
+            Pool::WindowArgMax(window) => {
+                let [x] = arity(operands)?;
+                window.infer(x).map(|result| result.with_dtype(DType::I64))
+            }
             Pool::Resize(resize) | Pool::ResizeTranspose(resize) => {
                 let [x] = arity(operands)?;
                 resize.infer(x)
@@ -299,6 +327,7 @@ impl Pool {
         match self {
             Pool::Window(PoolKind::Max, _) => Class::Select,
             Pool::Window(..) | Pool::Resize(_) => Class::Additive,
+            Pool::WindowArgMax(_) => Class::Opaque("an index carries nothing"),
             Pool::WindowTranspose(..) | Pool::ResizeTranspose(_) => Class::Opaque("belongs to the relevance region"),
         }
     }
@@ -310,153 +339,7 @@ impl Pool {
             Pool::ResizeTranspose(resize) => Pool::ResizeTranspose(resized(resize)?),
             Pool::Window(kind, window) => Pool::Window(*kind, window.map_dims(map)?),
             Pool::WindowTranspose(kind, window) => Pool::WindowTranspose(*kind, window.map_dims(map)?),
+            Pool::WindowArgMax(window) => Pool::WindowArgMax(window.map_dims(map)?),
         })
-    }
-}
-
-/// For each output place along spatial axis `axis` the input places that it reads and their weights, as the ONNX
-/// specification of Resize defines them. Places outside of the input are moved to its edge, and equal places are merged.
-///
-/// `input` and `output` are the axis lengths of the forward operation. An empty input axis has no taps.
-pub fn resize_taps(resize: &Resize, axis: usize, input: usize, output: usize) -> Vec<Vec<(usize, f64)>> {
-    if input == 0 {
-        return vec![Vec::new(); output];
-    }
-    let stated = resize.scales.get(axis).map(|scale| scale.0).filter(|scale| *scale > 0.0);
-    let scale = stated.unwrap_or(output as f64 / input as f64);
-    let taps = |place: usize| {
-        let position = source_position(resize.coordinates, place as f64, scale, input as f64, output as f64);
-        taps_at(resize, position, input)
-    };
-    (0..output).map(taps).collect()
-}
-
-/// The place in the input, as a real number, of place `x` of the output.
-fn source_position(coordinates: Coordinates, x: f64, scale: f64, input: f64, output: f64) -> f64 {
-    let half_pixel = (x + 0.5) / scale - 0.5;
-    match coordinates {
-        Coordinates::HalfPixel => half_pixel,
-        Coordinates::PytorchHalfPixel if output <= 1.0 => 0.0,
-        Coordinates::PytorchHalfPixel => half_pixel,
-        Coordinates::HalfPixelSymmetric => {
-            let adjustment = output / (scale * input);
-            input / 2.0 * (1.0 - adjustment) + half_pixel
-        }
-        Coordinates::AlignCorners if output <= 1.0 => 0.0,
-        Coordinates::AlignCorners => x * (input - 1.0) / (output - 1.0),
-        Coordinates::Asymmetric => x / scale,
-    }
-}
-
-fn taps_at(resize: &Resize, position: f64, input: usize) -> Vec<(usize, f64)> {
-    if resize.interpolation == Interpolation::Nearest {
-        let nearest = match resize.rounding {
-            Rounding::PreferFloor => (position - 0.5).ceil(),
-            Rounding::PreferCeil => (position + 0.5).floor(),
-            Rounding::Floor => position.floor(),
-            Rounding::Ceil => position.ceil(),
-        };
-        return vec![(inside(nearest, input), 1.0)];
-    }
-    let first = position.floor();
-    let fraction = position - first;
-    let weights = match resize.interpolation {
-        Interpolation::Cubic => cubic_weights(resize.cubic.0, fraction).to_vec(),
-        Interpolation::Nearest | Interpolation::Linear => vec![1.0 - fraction, fraction],
-    };
-    let start = if resize.interpolation == Interpolation::Cubic { first - 1.0 } else { first };
-    let is_inside = |place: f64| place >= 0.0 && place < input as f64;
-    let places = weights.into_iter().enumerate().map(|(step, weight)| (start + step as f64, weight));
-    let kept: Vec<(f64, f64)> = places.filter(|(place, _)| !resize.exclude_outside || is_inside(*place)).collect();
-    let total: f64 = if resize.exclude_outside { kept.iter().map(|(_, weight)| weight).sum() } else { 1.0 };
-    let mut taps: Vec<(usize, f64)> = Vec::with_capacity(kept.len());
-    for (place, weight) in kept {
-        let (place, weight) = (inside(place, input), weight / total);
-        match taps.last_mut() {
-            _ if weight == 0.0 => {}
-            Some((last, sum)) if *last == place => *sum += weight,
-            _ => taps.push((place, weight)),
-        }
-    }
-    taps
-}
-
-/// The nearest place inside of the input.
-fn inside(place: f64, input: usize) -> usize {
-    place.clamp(0.0, input as f64 - 1.0) as usize
-}
-
-/// Weights of the four places around a position `fraction` after the second (Keys 1981, with coefficient `a`).
-fn cubic_weights(a: f64, fraction: f64) -> [f64; 4] {
-    let near = |x: f64| ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0;
-    let far = |x: f64| ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a;
-    [far(1.0 + fraction), near(fraction), near(1.0 - fraction), far(2.0 - fraction)]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn resize(interpolation: Interpolation, coordinates: Coordinates) -> Resize {
-        Resize {
-            interpolation,
-            coordinates,
-            rounding: Rounding::PreferFloor,
-            cubic: Float(-0.75),
-            exclude_outside: false,
-            scales: Vec::new(),
-            spatial: Vec::new(),
-        }
-    }
-
-    /// Interpolates `x` to `output` elements.
-    fn apply(resize: &Resize, x: &[f64], output: usize) -> Vec<f64> {
-        let taps = resize_taps(resize, 0, x.len(), output);
-        taps.iter().map(|taps| taps.iter().map(|(place, weight)| x[*place] * weight).sum()).collect()
-    }
-
-    #[track_caller]
-    fn check(found: &[f64], expected: &[f64]) {
-        assert_eq!(found.len(), expected.len());
-        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?} against {expected:?}");
-    }
-
-    #[test]
-    fn linear_examples_of_the_specification() {
-        let half = resize(Interpolation::Linear, Coordinates::HalfPixel);
-        check(&apply(&half, &[1.0, 2.0], 4), &[1.0, 1.25, 1.75, 2.0]);
-        let corners = resize(Interpolation::Linear, Coordinates::AlignCorners);
-        check(&apply(&corners, &[1.0, 2.0], 4), &[1.0, 4.0 / 3.0, 5.0 / 3.0, 2.0]);
-        let stated = Resize { scales: vec![Float(0.6)], ..half };
-        check(&apply(&stated, &[1.0, 2.0, 3.0, 4.0], 2), &[1.333_333_3, 3.0]);
-    }
-
-    #[test]
-    fn cubic_weights_sum_to_one_and_hit_the_elements() {
-        let half = resize(Interpolation::Cubic, Coordinates::HalfPixel);
-        let sums =
-            resize_taps(&half, 0, 5, 8).iter().map(|taps| taps.iter().map(|tap| tap.1).sum()).collect::<Vec<f64>>();
-        check(&sums, &[1.0; 8]);
-    }
-
-    #[test]
-    fn nearest_rounds_as_told() {
-        let x = [10.0, 20.0, 30.0];
-        for (rounding, expected) in [
-            (Rounding::Floor, [10.0, 10.0, 20.0, 20.0, 30.0, 30.0]),
-            (Rounding::Ceil, [10.0, 20.0, 20.0, 30.0, 30.0, 30.0]),
-            (Rounding::PreferFloor, [10.0, 10.0, 20.0, 20.0, 30.0, 30.0]),
-            (Rounding::PreferCeil, [10.0, 20.0, 20.0, 30.0, 30.0, 30.0]),
-        ] {
-            let resize = Resize { rounding, ..resize(Interpolation::Nearest, Coordinates::Asymmetric) };
-            check(&apply(&resize, &x, 6), &expected);
-        }
-    }
-
-    #[test]
-    fn taps_outside_may_be_left_out() {
-        let resize = Resize { exclude_outside: true, ..resize(Interpolation::Linear, Coordinates::HalfPixel) };
-        assert_eq!(resize_taps(&resize, 0, 2, 4)[0], [(0, 1.0)]);
-        assert_eq!(resize_taps(&resize, 0, 0, 2), vec![Vec::new(); 2]);
     }
 }

@@ -1,6 +1,7 @@
 //! Sliding windows and interpolation with their adjoints; every task owns whole planes.
 
-use lrpc_ir::ops::pool::resize_taps;
+use lrpc_ir::DType;
+use lrpc_ir::ops::taps::resize_taps;
 use lrpc_ir::ops::{Pool, PoolKind, Resize, Window};
 use rayon::prelude::*;
 
@@ -11,6 +12,15 @@ use crate::error::RunErrorKind;
 
 /// One pooling operation.
 pub(super) fn run(op: &Pool, inputs: &[View<'_>], output: &mut ViewMut<'_>) -> Result<(), RunErrorKind> {
+    if let Pool::WindowArgMax(window) = op {
+        let [x] = operands(inputs)?;
+        ensure(output.dtype == DType::I64, "places as i64")?;
+        let windows = Windows::new(PoolKind::Max, window, x.shape, output.shape)?;
+        return for_real!(x.dtype, op.mnemonic(), T => {
+            windows.winners::<T>(x.values()?, output.values()?);
+            Ok(())
+        });
+    }
     for_real!(output.dtype, op.mnemonic(), T => match op {
         Pool::Window(kind, window) => {
             let [x] = operands(inputs)?;
@@ -31,6 +41,7 @@ pub(super) fn run(op: &Pool, inputs: &[View<'_>], output: &mut ViewMut<'_>) -> R
             windows.spread::<T>(cotangent.values()?, output.values()?);
             Ok(())
         }
+        Pool::WindowArgMax(_) => Err(RunErrorKind::plan("places are integers")),
         Pool::Resize(resize) => {
             let [x] = operands(inputs)?;
             interpolate::<T>(resize, false, x, output)
@@ -158,17 +169,33 @@ impl Windows {
             let cotangent = &cotangent[index * windows..(index + 1) * windows];
             output.fill(T::ZERO);
             self.each_window(|flat, window| {
-                let mut winner: Option<usize> = None;
-                self.places(window, |place| {
-                    let better =
-                        winner.is_none_or(|best| x[place] > x[best] || (x[place].is_nan() && !x[best].is_nan()));
-                    if better {
-                        winner = Some(place);
-                    }
-                });
-                if let Some(winner) = winner {
+                if let Some(winner) = self.winner(x, window) {
                     output[winner] += cotangent[flat];
                 }
+            });
+        });
+    }
+
+    /// The place of a window's first largest element.
+    #[inline(always)]
+    fn winner<T: Real>(&self, x: &[T], window: [usize; AXES]) -> Option<usize> {
+        let mut winner: Option<usize> = None;
+        self.places(window, |place| {
+            let better = winner.is_none_or(|best| x[place] > x[best] || (x[place].is_nan() && !x[best].is_nan()));
+            if better {
+                winner = Some(place);
+            }
+        });
+        winner
+    }
+
+    /// The place of each window's first largest element; 0 where a window holds none.
+    fn winners<T: Real>(&self, x: &[T], output: &mut [i64]) {
+        let (plane, windows) = (self.spatial.input(), self.spatial.output());
+        output.par_chunks_mut(windows.max(1)).enumerate().for_each(|(index, output)| {
+            let x = &x[index * plane..(index + 1) * plane];
+            self.each_window(|flat, window| {
+                output[flat] = self.winner(x, window).map_or(0, |place| place as i64);
             });
         });
     }

@@ -50,6 +50,23 @@ fn windows() {
 }
 
 #[test]
+fn places_of_maxima() {
+    check(
+        &format!(
+            "input %x : f32{X:?}\nforward\n  %p = pool_argmax %x {{{ATTRIBUTES}}} : i64{Y:?}\n  %y = cast %p : f32{Y:?}\nresult \"y\" = %y\n"
+        ),
+        |v| {
+            let first_largest = |y: &Vec<usize>| {
+                let best =
+                    places(y).into_iter().reduce(|best, place| if v[0][place] > v[0][best] { place } else { best });
+                (best.unwrap_or(0) % (X[2] * X[3])) as f64
+            };
+            indices(&Y).iter().map(first_largest).collect()
+        },
+    );
+}
+
+#[test]
 fn adjoints_of_windows() {
     for kind in ["sum", "average", "average_with_padding"] {
         let after = if kind == "average_with_padding" { ", pad_after=[0, 1]" } else { "" };

@@ -27,8 +27,8 @@ pub(super) fn adjoint(b: &mut RelevanceBuilder, site: &Site, op: &Pool, cotangen
             let op = Pool::ResizeTranspose(Resize { spatial, ..resize.clone() });
             b.op(Op::Pool(op), &[cotangent], "t")
         }
-        Pool::WindowTranspose(..) | Pool::ResizeTranspose(_) => {
-            Err(Diagnostic::new(format!("`{}` belongs to the relevance region", op.mnemonic())))
+        Pool::WindowArgMax(_) | Pool::WindowTranspose(..) | Pool::ResizeTranspose(_) => {
+            Err(Diagnostic::new(format!("`{}` has no derivative", op.mnemonic())))
         }
     }
 }

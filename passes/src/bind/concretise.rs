@@ -156,7 +156,7 @@ fn check_fit(graph: &Graph, node: NodeId) -> Result<(), Diagnostic> {
     let empty = |dim: &Dim| dim.known().is_some_and(|size| size < 1);
     let spatial = match &content.op {
         Op::Linear(Linear::Conv(geometry) | Linear::ConvTranspose(geometry)) => &geometry.spatial,
-        Op::Pool(Pool::Window(_, window) | Pool::WindowTranspose(_, window)) => {
+        Op::Pool(Pool::Window(_, window) | Pool::WindowTranspose(_, window) | Pool::WindowArgMax(window)) => {
             if window.size.iter().any(empty) {
                 return fail(format!("the window {:?} is empty", window.size));
             }

@@ -74,7 +74,7 @@ fn op_flops(op: &Op, operands: &[&Buffer], result: u64) -> u64 {
         }
         Op::Reduce(_) | Op::Scan(_) => operand,
         Op::Normalize(_) => operand.saturating_mul(5),
-        Op::Pool(Pool::Window(_, window)) => result.saturating_mul(taps(window)),
+        Op::Pool(Pool::Window(_, window) | Pool::WindowArgMax(window)) => result.saturating_mul(taps(window)),
         Op::Pool(Pool::WindowTranspose(_, window)) => operand.saturating_mul(taps(window)),
         Op::Pool(Pool::Resize(resize)) => result.saturating_mul(resize_flops(resize)),
         Op::Pool(Pool::ResizeTranspose(resize)) => operand.saturating_mul(resize_flops(resize)),

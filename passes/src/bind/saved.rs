@@ -57,7 +57,9 @@ fn row(op: &Op) -> Saved {
         Op::Select(_) => Saved::Nothing,
         Op::Pool(Pool::Window(PoolKind::Sum, _)) => Saved::Nothing,
         Op::Pool(Pool::Window(..) | Pool::WindowTranspose(PoolKind::Max, _)) => Saved::Operand(0),
-        Op::Pool(Pool::WindowTranspose(..) | Pool::Resize(_) | Pool::ResizeTranspose(_)) => Saved::Nothing,
+        Op::Pool(Pool::WindowTranspose(..) | Pool::WindowArgMax(_) | Pool::Resize(_) | Pool::ResizeTranspose(_)) => {
+            Saved::Nothing
+        }
         Op::Normalize(Normalize::Softmax { .. } | Normalize::LogSoftmax { .. }) => Saved::Result,
         Op::Normalize(_) => Saved::Operands,
         Op::Control(_) => Saved::OperandsAndResult,

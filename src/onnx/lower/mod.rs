@@ -5,7 +5,9 @@
 //! names. Types come from the primitives' own inference, not from what the model declares.
 
 mod attention;
+mod batch_norm;
 mod bits;
+mod columns;
 mod control;
 mod determinant;
 mod einsum;
@@ -18,12 +20,14 @@ mod known;
 mod linear;
 mod linear_attention;
 mod loops;
+mod loss;
 mod lowering;
 mod microsoft;
 mod movement;
 mod nested;
 mod normalize;
 mod number;
+mod optional;
 mod pad;
 mod pool;
 mod qlinear;
@@ -32,16 +36,20 @@ mod recurrent;
 mod reduce;
 mod refused;
 mod resize;
+mod roi;
 mod rotary;
+mod sample;
 mod scan;
 mod scatter;
 mod select;
+mod signal;
 mod site;
 mod sizes;
 mod slice;
 mod source;
 mod structure;
 mod table;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod unique;

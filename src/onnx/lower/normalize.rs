@@ -1,6 +1,6 @@
 //! Softmax and normalisations.
 
-use lrpc_ir::ops::{Binary, Function, Normalize, Reduce, ReduceKind};
+use lrpc_ir::ops::{Binary, Function, Normalize, Pool, PoolKind, Reduce, ReduceKind, Window};
 use lrpc_ir::types::{Float, TensorType, product};
 use lrpc_ir::{Dim, Op, Value};
 
@@ -9,11 +9,11 @@ use super::site::{Site, axis};
 use super::table::OpDef;
 
 pub(super) const OPERATORS: &[OpDef] = &[
-    OpDef::new("Softmax", 1, |site| flattened(site, |axis| Normalize::Softmax { axis, safe: false })),
-    OpDef::new("Softmax", 13, |site| along_axis(site, |axis| Normalize::Softmax { axis, safe: false })),
-    OpDef::new("LogSoftmax", 1, |site| flattened(site, |axis| Normalize::LogSoftmax { axis })),
-    OpDef::new("LogSoftmax", 13, |site| along_axis(site, |axis| Normalize::LogSoftmax { axis })),
-    OpDef::new("BatchNormalization", 7, batch_norm),
+    OpDef::new("Softmax", 1, |site| flattened(site, softmax)),
+    OpDef::new("Softmax", 13, |site| along_axis(site, softmax)),
+    OpDef::new("LogSoftmax", 1, |site| flattened(site, log_softmax)),
+    OpDef::new("LogSoftmax", 13, |site| along_axis(site, log_softmax)),
+    OpDef::new("LRN", 1, local_response),
     OpDef::new("InstanceNormalization", 6, instance_norm),
     OpDef::new("GroupNormalization", 18, group_norm_of_groups),
     OpDef::new("GroupNormalization", 21, group_norm),
@@ -24,60 +24,52 @@ pub(super) const OPERATORS: &[OpDef] = &[
     OpDef::new("MeanVarianceNormalization", 9, mean_variance),
 ];
 
-fn along_axis(site: &mut Site, op: fn(usize) -> Normalize) -> Lowered {
+/// An operation along one axis.
+type Along = fn(&mut Site, Value, usize) -> Lowered<Value>;
+
+fn softmax(site: &mut Site, x: Value, axis: usize) -> Lowered<Value> {
+    site.emit(Op::Normalize(Normalize::Softmax { axis, safe: false }), &[x])
+}
+
+fn log_softmax(site: &mut Site, x: Value, axis: usize) -> Lowered<Value> {
+    site.emit(Op::Normalize(Normalize::LogSoftmax { axis }), &[x])
+}
+
+fn along_axis(site: &mut Site, op: Along) -> Lowered {
     let x = site.input(0)?;
     let along = axis(site.int_or("axis", -1)?, site.ty(x).rank())?;
-    let result = site.emit(Op::Normalize(op(along)), &[x])?;
+    let result = op(site, x, along)?;
     site.output(0, result)
 }
 
 /// Before opset 13 all axes from `axis` on count as one.
-fn flattened(site: &mut Site, op: fn(usize) -> Normalize) -> Lowered {
+fn flattened(site: &mut Site, op: Along) -> Lowered {
     let x = site.input(0)?;
     let shape = site.ty(x).shape;
     let along = axis(site.int_or("axis", 1)?, shape.len())?;
     let (outer, inner) = shape.split_at(along);
     let result = if inner.len() == 1 {
-        site.emit(Op::Normalize(op(along)), &[x])?
+        op(site, x, along)?
     } else {
         let flat = site.reshape(x, vec![product(outer)?, product(inner)?])?;
-        let normalised = site.emit(Op::Normalize(op(1)), &[flat])?;
+        let normalised = op(site, flat, 1)?;
         site.reshape(normalised, shape)?
     };
     site.output(0, result)
 }
 
 /// A parameter, in the element type of `x`, which newer versions of the operators do not ask for.
-fn parameter(site: &mut Site, index: usize, x: Value) -> Lowered<Value> {
+pub(super) fn parameter(site: &mut Site, index: usize, x: Value) -> Lowered<Value> {
     let value = site.input(index)?;
     let dtype = site.ty(x).dtype;
     site.cast(value, dtype)
 }
 
-fn eps(site: &mut Site) -> Lowered<Float> {
+pub(super) fn eps(site: &mut Site) -> Lowered<Float> {
     Ok(Float(site.float_or("epsilon", 1e-5)?))
 }
 
-fn batch_norm(site: &mut Site) -> Lowered {
-    if site.flag("training_mode", false)? {
-        return unsupported("training_mode is set; export the model in inference mode");
-    }
-    if site.opset < 9 && !site.flag("spatial", true)? {
-        return unsupported("spatial=0, statistics per place");
-    }
-    site.ignore("momentum");
-    let x = site.input(0)?;
-    channels(site, x)?;
-    let mut operands = vec![x];
-    for index in 1..5 {
-        operands.push(parameter(site, index, x)?);
-    }
-    let eps = eps(site)?;
-    let result = site.emit(Op::Normalize(Normalize::BatchNorm { eps }), &operands)?;
-    site.output(0, result)
-}
-
-fn channels(site: &Site, x: Value) -> Lowered<Dim> {
+pub(super) fn channels(site: &Site, x: Value) -> Lowered<Dim> {
     let ty = site.ty(x);
     match ty.shape.get(1) {
         Some(channels) => Ok(channels.clone()),
@@ -154,8 +146,60 @@ pub(super) fn layer_norm(site: &mut Site) -> Lowered {
         false => site.filled(TensorType::new(site.ty(x).dtype, shape.clone()), 0.0)?,
     };
     let bias = site.broadcast(bias, &shape)?;
-    let op = Normalize::LayerNorm { axis, eps: eps(site)? };
+    let eps = eps(site)?;
+    let op = Normalize::LayerNorm { axis, eps };
     let result = site.emit(Op::Normalize(op), &[x, scale, bias])?;
+    site.output(0, result)?;
+    if site.has_output(1) || site.has_output(2) { statistics(site, x, axis, eps) } else { Ok(()) }
+}
+
+/// The mean and `1/√(variance + eps)` over the axes from `axis` on, as the layer norm's further outputs.
+fn statistics(site: &mut Site, x: Value, axis: usize, eps: Float) -> Lowered {
+    let axes: Vec<usize> = (axis..site.ty(x).rank()).collect();
+    let mean = |site: &mut Site, x| {
+        site.emit(Op::Reduce(Reduce { kind: ReduceKind::Mean, axes: axes.clone(), keep: true }), &[x])
+    };
+    let average = mean(site, x)?;
+    site.output(1, average)?;
+    let difference = site.binary(Binary::Sub, x, average)?;
+    let square = site.binary(Binary::Mul, difference, difference)?;
+    let variance = mean(site, square)?;
+    let variance = site.unary(Function::Shift, [eps.0, 0.0], variance)?;
+    let deviation = site.unary(Function::Sqrt, [0.0; 2], variance)?;
+    let reciprocal = site.unary(Function::Reciprocal, [0.0; 2], deviation)?;
+    site.output(2, reciprocal)
+}
+
+/// `x/(bias + alpha/size·Σ x²)^beta`, with the sum over `size` neighbouring channels.
+fn local_response(site: &mut Site) -> Lowered {
+    let x = site.input(0)?;
+    let ty = site.ty(x);
+    let count = channels(site, x)?;
+    let Some(size) = site.int("size")?.filter(|size| *size >= 1) else { return invalid("size is missing or below 1") };
+    let (alpha, beta) = (site.float_or("alpha", 1e-4)?, site.float_or("beta", 0.75)?);
+    let bias = site.float_or("bias", 1.0)?;
+    let (Some(batch), Some(places)) = (ty.shape.first(), ty.shape.get(2..)) else {
+        return invalid(format!("the input {ty} has no channels"));
+    };
+    let places = product(places)?;
+    let square = site.binary(Binary::Mul, x, x)?;
+    let plane = site.reshape(square, vec![batch.clone(), Dim::Known(1), count.clone(), places.clone()])?;
+    let before = size.saturating_sub(1).div_euclid(2);
+    let zero = Dim::Known(0);
+    let window = Window {
+        size: vec![Dim::Known(size), Dim::Known(1)],
+        strides: vec![1; 2],
+        pads: vec![Dim::Known(before), zero.clone()],
+        pads_after: vec![zero.clone(), zero],
+        dilations: vec![1; 2],
+        spatial: vec![count, places],
+    };
+    let sum = site.emit(Op::Pool(Pool::Window(PoolKind::Sum, window)), &[plane])?;
+    let sum = site.reshape(sum, ty.shape)?;
+    let scaled = site.unary(Function::Scale, [alpha / size as f64, 0.0], sum)?;
+    let shifted = site.unary(Function::Shift, [bias, 0.0], scaled)?;
+    let divisor = site.unary(Function::Pow, [beta, 0.0], shifted)?;
+    let result = site.binary(Binary::Div, x, divisor)?;
     site.output(0, result)
 }
 

@@ -4,12 +4,15 @@ use lrpc_ir::ops::{Binary, Elementwise, Movement};
 use lrpc_ir::types::{DType, Float};
 use lrpc_ir::{Dim, Op, Value};
 
-use super::finding::{Lowered, invalid};
+use super::finding::{Lowered, invalid, unsupported};
 use super::number::Number;
 use super::site::{Site, axis};
 use super::table::OpDef;
 
 pub(super) const OPERATORS: &[OpDef] = &[OpDef::new("Pad", 2, pad), OpDef::new("CenterCropPad", 18, center_crop_pad)];
+
+/// The most copies of a tensor that a pad consists of.
+const MAX_TURNS: usize = 1 << 10;
 
 /// How many places are added before and after each axis; negative numbers take some away.
 type Pads = Vec<[Dim; 2]>;
@@ -48,7 +51,7 @@ fn pad(site: &mut Site) -> Lowered {
     } else {
         let mut padded = cropped(site, x, &taken)?;
         for (axis, pads) in added.iter().enumerate() {
-            padded = pad_copies(site, padded, axis, pads, &mode)?;
+            padded = pad_widely(site, padded, axis, pads, &mode)?;
         }
         padded
     };
@@ -139,6 +142,41 @@ fn pad_constant(site: &mut Site, x: Value, pads: &Pads) -> Lowered<Value> {
     let ones = site.filled(from.with_dtype(DType::Bool), 1.0)?;
     let (padded, inside) = (site.emit(pad(0.0), &[x])?, site.emit(pad(0.0), &[ones])?);
     site.emit(Op::Elementwise(Elementwise::Where), &[inside, padded, filler])
+}
+
+/// As [`pad_copies`], also wider than the tensor.
+fn pad_widely(site: &mut Site, x: Value, axis: usize, pads: &[Dim; 2], mode: &str) -> Lowered<Value> {
+    let size = site.ty(x).shape.get(axis).and_then(Dim::known).filter(|size| *size > 0);
+    let [before, after] = pads;
+    let (Some(size), Some(mut before), Some(mut after)) = (size, before.known(), after.known()) else {
+        return pad_copies(site, x, axis, pads, mode);
+    };
+    let mut padded = x;
+    match mode {
+        "reflect" if size == 1 => return pad_copies(site, x, axis, pads, "edge"),
+        "reflect" => {
+            // An end that was reached by whole reflections can be reflected at again.
+            let most = size.saturating_sub(1);
+            while before > most || after > most {
+                let (first, last) = (before.min(most), after.min(most));
+                padded = pad_copies(site, padded, axis, &[Dim::Known(first), Dim::Known(last)], mode)?;
+                (before, after) = (before.saturating_sub(first), after.saturating_sub(last));
+            }
+        }
+        "wrap" => {
+            let turns = [before, after].map(|pad| usize::try_from(pad.div_euclid(size)).unwrap_or(0));
+            (before, after) = (before.rem_euclid(size), after.rem_euclid(size));
+            let copies = turns[0].saturating_add(turns[1]).saturating_add(1);
+            if copies > MAX_TURNS {
+                return unsupported(format!("a pad of {copies} copies of the tensor"));
+            }
+            if copies > 1 {
+                padded = site.emit(Op::Movement(Movement::Concat { axis }), &vec![x; copies])?;
+            }
+        }
+        _ => {}
+    }
+    pad_copies(site, padded, axis, &[Dim::Known(before), Dim::Known(after)], mode)
 }
 
 /// Padding with copies of the tensor's own elements, as slices beside it.

@@ -4,9 +4,9 @@ use super::finding::{Lowered, unsupported};
 use super::known::Known;
 use super::site::Site;
 use super::{
-    attention, bits, control, determinant, einsum, elementwise, gather, linear, linear_attention, loops, microsoft,
-    movement, normalize, pad, pool, qlinear, quantize, recurrent, reduce, refused, resize, rotary, scan, scatter,
-    select, slice, source, unique,
+    attention, batch_norm, bits, columns, control, determinant, einsum, elementwise, gather, linear, linear_attention,
+    loops, loss, microsoft, movement, normalize, optional, pad, pool, qlinear, quantize, recurrent, reduce, refused,
+    resize, roi, rotary, sample, scan, scatter, select, signal, slice, source, terms, unique,
 };
 
 /// An ONNX operator and how it becomes primitives.
@@ -67,11 +67,19 @@ const OPERATORS: &[&[OpDef]] = &[
     bits::OPERATORS,
     determinant::OPERATORS,
     linear_attention::OPERATORS,
+    optional::OPERATORS,
     refused::OPERATORS,
     select::OPERATORS,
     pool::OPERATORS,
     resize::OPERATORS,
+    columns::OPERATORS,
+    sample::OPERATORS,
+    roi::OPERATORS,
     normalize::OPERATORS,
+    batch_norm::OPERATORS,
+    loss::OPERATORS,
+    signal::OPERATORS,
+    terms::OPERATORS,
     scan::OPERATORS,
     control::OPERATORS,
     loops::OPERATORS,

@@ -27,6 +27,10 @@ def chain(opset, rng):
     return Graph([Node("Mul", ["a", "b"], ["ab"]), Node("Mul", ["ab", "c"], ["y"])], inputs)
 
 
+# Each of three factors takes a third, however they are bracketed.
+Model("Mul", "three_factors", chain, ["epsilon", "attnlrp", "gradient"], versions("Mul")[-1:])
+
+
 def square(opset, rng):
     """x·x is one function of x."""
     return Graph([Node("Mul", ["x", "x"], ["h"]), Node("MatMul", ["h", "w"], ["y"])], {"x": values(rng, (2, 3))}, {"w": values(rng, (3, 2))})

@@ -127,3 +127,39 @@ def sum_of_several(make, node, graph):
     return None
 
 
+
+
+@expansion("LpPool", "GlobalLpPool")
+def lp_pool(make, node, graph):
+    """A power of each size, the sum over each window, the root of it."""
+    p = node.attributes.get("p", 2)
+    x = node.inputs[0]
+    powers = make.step("Abs", x) if p != 2 else x
+    powers = make.step("Pow", powers, make.constant(np.float64(p))) if p != 1 else powers
+    if node.op == "LpPool":
+        kernel = node.attributes["kernel_shape"]
+        attributes = {key: value for key, value in node.attributes.items() if key in ("kernel_shape", "strides", "pads")}
+        mean = make.step("AveragePool", powers, count_include_pad=1, **attributes)
+        count = int(np.prod(kernel))
+    else:
+        mean = make.step("GlobalAveragePool", powers)
+        count = int(np.prod(graph.inputs[x].shape[2:]))
+    total = make.step("Mul", mean, make.constant(np.float64(count)), out=None if p != 1 else node.outputs[0])
+    if p != 1:
+        make.step("Pow", total, make.constant(np.float64(1.0 / p)), out=node.outputs[0])
+
+
+@expansion("Attention")
+def attention(make, node, graph):
+    """softmax(q·kᵀ·scale + mask)·v for operands of rank 4."""
+    q, k, v = node.inputs[:3]
+    queries, width = graph.inputs[q].shape[2:]
+    keys = graph.inputs[k].shape[2]
+    turned = make.step("Transpose", k, perm=[0, 1, 3, 2])
+    scores = make.step("MatMul", q, turned)
+    scores = make.step("Mul", scores, make.constant(np.float64(1.0 / np.sqrt(width))))
+    if node.attributes.get("is_causal"):
+        mask = np.where(np.tri(queries, keys) > 0, 0.0, -np.inf)
+        scores = make.step("Add", scores, make.constant(mask))
+    shares = make.step("Softmax", scores, axis=-1, role="attention")
+    make.step("MatMul", shares, v, out=node.outputs[0], role="attention", signal=1)

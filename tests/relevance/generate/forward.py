@@ -109,6 +109,17 @@ def repeated(x, scales):
     return x
 
 
+def local_response(node, x):
+    """x divided by a power of the sum of squares over the channels around each."""
+    a, channels = node.attributes, x.shape[1]
+    alpha, beta, bias = (float(np.float32(a.get(key, default))) for key, default in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0)))
+    squares = np.zeros_like(x)
+    for c in range(channels):
+        near = slice(max(0, c - (a["size"] - 1) // 2), min(channels, c + a["size"] // 2 + 1))
+        squares[:, c] = (x[:, near] ** 2).sum(axis=1)
+    return x / (bias + alpha / a["size"] * squares) ** beta
+
+
 def along_axis(node, parameter, x):
     """A scale or zero point beside x: one number, or one for each place along an axis."""
     parameter = np.asarray(parameter)
@@ -220,14 +231,28 @@ def run_node(node, operands, opset):
     own = run_own(node, operands, opset)
     if own is not None:
         return [own]
-    if node.op == "Scatter":
-        # The former name of ScatterElements.
-        renamed = RENAMED.setdefault(id(node), (type(node)("ScatterElements", node.inputs, node.outputs, **node.attributes), node))
-        return run_node(renamed[0], operands, opset)
+    other = as_newer(node, opset)
+    if other is not None:
+        return run_node(other, operands, max(opset, 20))
     named = {name: operand for name, operand in zip(node.inputs, operands) if name}
     wanted = [output for output in node.outputs if output]
     found = dict(zip(wanted, by_reference([node], named, wanted, opset)))
     return [found.get(output) for output in node.outputs]
+
+
+def as_newer(node, opset):
+    """The node in the words of a newer version, which mean the same and which the reference evaluator knows."""
+    if node.op == "Scatter":
+        op, changes = "ScatterElements", {}
+    elif node.op == "GridSample" and opset < 20:
+        op, changes = "GridSample", {"mode": {"bilinear": "linear", "bicubic": "cubic"}.get(node.attributes.get("mode"), "nearest")}
+    elif node.op == "RoiAlign" and opset < 16:
+        op, changes = "RoiAlign", {"coordinate_transformation_mode": "output_half_pixel"}
+    else:
+        return None
+    if id(node) not in RENAMED:
+        RENAMED[id(node)] = (type(node)(op, node.inputs, node.outputs, **{**node.attributes, **changes}), node)
+    return RENAMED[id(node)][0]
 
 
 def run_own(node, operands, opset):
@@ -251,6 +276,8 @@ def run_own(node, operands, opset):
     if node.op == "Upsample" or (node.op == "Resize" and opset == 10):
         scales = node.attributes["scales"] if "scales" in node.attributes else operands[-1]
         return repeated(operands[0], scales)
+    if node.op == "LRN":
+        return local_response(node, operands[0])
     if node.op == "Unsqueeze13":
         # Axes as an operand, whatever the version is: a step of operators that are written out.
         return np.expand_dims(operands[0], tuple(operands[1].tolist()))
