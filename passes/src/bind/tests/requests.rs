@@ -176,6 +176,7 @@ fn loops_hold_plans_of_their_own() {
 fn a_branch_takes_the_place_of_its_conditional() {
     let graph = "lrpc 1
 input %x : f32[S]
+input %c : f32[C]
 forward
   %y = cond %x {choice=C} : f32[S]
     then
