@@ -277,7 +277,11 @@ mod tests {
     fn logic_refuses_numbers() {
         for word in ["and", "or", "xor"] {
             check_dtypes("bool", "f32", &["?[2]", "?[2]"], word, "?[2]");
-            check_dtypes("bool", "i64", &["?[2]", "?[2]"], word, "?[2]");
+            check_dtypes("i64", "f32", &["?[2]", "?[2]"], word, "?[2]");
+        }
+        for word in ["shift_left", "shift_right"] {
+            check_dtypes("u8", "f32", &["?[2]", "?[2]"], word, "?[2]");
+            check_dtypes("u8", "bool", &["?[2]", "?[2]"], word, "?[2]");
         }
         check_dtypes("bool", "f32", &["?[2]"], "not", "?[2]");
     }

@@ -60,6 +60,29 @@ fn numbers(seed: u64, size: usize, others: &[(&str, &[usize])]) -> Tensors {
 }
 
 #[test]
+fn of_products_over_axes() {
+    for (axes, size) in [("[2]", 4), ("[1, 2]", 1)] {
+        let mut tensors = numbers(3, size, &[]);
+        // One factor that is 0 leaves that one alone a slope, two leave none.
+        for at in [[0, 0, 1], [1, 2, 3], [1, 2, 4]] {
+            tensors.get_mut("x").unwrap()[&at[..]] = 0.0;
+        }
+        let shape = if size == 4 { "2, 4" } else { "2" };
+        let forward = format!("%z = reduce_product %x {{axes={axes}}} : f32[{shape}]");
+        check(&chain("", &forward, size), &tensors, &["x"]);
+    }
+}
+
+#[test]
+fn of_a_remainder() {
+    let header = "weight @c : f32[2, 4, 6]";
+    for name in ["mod", "fmod"] {
+        let forward = format!("%z = {name} %x, @c : f32[2, 4, 6]");
+        check(&chain(header, &forward, 24), &numbers(5, 24, &[("c", &[2, 4, 6])]), &["x"]);
+    }
+}
+
+#[test]
 fn of_every_function() {
     let with_parameters = [
         ("leaky_relu", "{alpha=0.1}"),
@@ -74,16 +97,21 @@ fn of_every_function() {
         ("stabilise_clip", "{eps=0.01}"),
         ("stabiliser", "{eps=0.01}"),
         ("swish", "{beta=1.3}"),
+        ("shrink", "{limit=0.1, by=0.3}"),
     ];
     for (seed, function) in lrpc_ir::ops::Function::all().filter(|function| !function.is_step()).enumerate() {
         let name = function.name();
         let attributes = with_parameters.iter().find(|(has, _)| *has == name).map_or("", |(_, attributes)| attributes);
-        // Logarithm, root and the like are asked about positive numbers, which `abs` makes.
-        let forward = format!(
-            "%a = abs %x : f32[2, 4, 6]\n%p = {name} %a {attributes} : f32[2, 4, 6]\n%z = add %p, %x : f32[2, 4, 6]"
-        );
+        // Logarithm, root and the like are asked about positive numbers, which `abs` makes; inverses of functions about
+        // their values, and the tangent about numbers between its poles.
+        let before = match name {
+            "acosh" => "%m = abs %x : f32[2, 4, 6]\n%a = shift %m {by=1.1} : f32[2, 4, 6]",
+            "asin" | "acos" | "atanh" | "tan" => "%m = tanh %x : f32[2, 4, 6]\n%a = scale %m {by=0.9} : f32[2, 4, 6]",
+            _ => "%a = abs %x : f32[2, 4, 6]",
+        };
+        let forward = format!("{before}\n%p = {name} %a {attributes} : f32[2, 4, 6]\n%z = add %p, %x : f32[2, 4, 6]");
         check(&chain("", &forward, 24), &numbers(seed as u64, 24, &[]), &["x"]);
-        if matches!(name, "log" | "sqrt") {
+        if matches!(name, "log" | "sqrt" | "acosh" | "asin" | "acos" | "atanh" | "tan") {
             continue;
         }
         let forward = format!("%f = {name} %x {attributes} : f32[2, 4, 6]\n%z = add %f, %x : f32[2, 4, 6]");

@@ -9,8 +9,19 @@ use crate::numbers::{Random, Style};
 
 /// The classes that [`operation`] knows. Softmax and its logarithm are rules' by name; nothing flows through opaque ones,
 /// and no model that is imported has the others.
-pub const CLASSES: [&str; 9] =
-    ["linear", "bilinear", "additive", "elementwise", "movement", "select", "normalize", "softmax", "log_softmax"];
+pub const CLASSES: [&str; 11] = [
+    "linear",
+    "bilinear",
+    "additive",
+    "elementwise",
+    "movement",
+    "select",
+    "normalize",
+    "softmax",
+    "log_softmax",
+    "reduce_product",
+    "cumulative_product",
+];
 
 /// Both.
 pub const CARRIERS: [Carrier; 2] = [Carrier::Relevance, Carrier::Coefficient];
@@ -37,6 +48,7 @@ pub fn operation(class: &str, random: &mut Random, rule: &'static str, with: &st
         "select" => draft.select(),
         "normalize" => draft.normalize(),
         "softmax" | "log_softmax" => draft.softmax(class),
+        "reduce_product" | "cumulative_product" => draft.product(class),
         other => panic!("no operation of class {other} is known"),
     };
     let forward = format!("{}%y = {op} : f32{shape:?} from \"/site\"", draft.before);
@@ -177,6 +189,17 @@ impl Draft<'_> {
             }
             _ => (format!("mul {}, {}", self.input("a", &shape), self.input("b", &shape)), shape),
         }
+    }
+
+    fn product(&mut self, class: &str) -> Drawn {
+        let mut shape = self.shape();
+        let x = self.input("x", &shape);
+        let axis = self.random.below(3);
+        if class == "cumulative_product" {
+            return (format!("cumulative_product {x} {{axis={axis}}}"), shape);
+        }
+        shape[axis] = 1;
+        (format!("reduce_product {x} {{axes=[{axis}], keep=true}}"), shape)
     }
 
     fn additive(&mut self) -> Drawn {

@@ -250,6 +250,11 @@ pub(super) fn secant<T: Real>(unary: &Unary, x: &[T], y: &mut [T]) -> Result<(),
         Function::GeluTanh => map(x, y, gelu_tanh_gate),
         Function::Softsign => map(x, y, |x| one / (one + x.abs())),
         Function::Abs => map(x, y, sign),
+        // `sinh x = 2 sinh(x/2) cosh(x/2)`, whose factors do not overflow before the quotient does.
+        Function::Sinh => map(x, y, |x| {
+            let half = T::of(0.5) * x;
+            choose(half == zero, one, half.sinh() / half) * half.cosh()
+        }),
         Function::Neg => y.fill(-one),
         Function::Scale => y.fill(p),
         Function::Pow if p == one => y.fill(one),
@@ -326,7 +331,8 @@ mod tests {
     fn secants_have_their_limit_at_zero() {
         for unary in each_function() {
             let at_zero = one(secant, &unary, 0.0);
-            assert_eq!(at_zero, one(secant, &unary, -0.0), "{unary:?}");
+            let from_below = one(secant, &unary, -0.0);
+            assert!(at_zero == from_below || at_zero.is_nan() && from_below.is_nan(), "{unary:?}");
             if unary.function.vanishes_at_zero(unary.parameters) && unary.function != Function::ThresholdedRelu {
                 let near = [one(secant, &unary, 1e-20), one(secant, &unary, -1e-20)];
                 let limit = near.iter().any(|near| (near - at_zero).abs() < 1e-9)

@@ -3,6 +3,7 @@
 mod choices;
 mod control;
 mod elements;
+mod quantised;
 mod shapes;
 mod sizes;
 
