@@ -219,7 +219,7 @@ fn numbers_that_are_no_sizes_are_refused() {
     let error = |at: usize| found[at].as_ref().unwrap_err();
     assert!(error(1).contains("the inputs make the size `y.size` -1"), "{}", error(1));
     assert!(error(2).contains(&format!("the inputs make the size `y.size` {}", i64::MAX)), "{}", error(2));
-    assert!(error(3).contains("more elements than can be addressed"), "{}", error(3));
+    assert!(error(3).contains("overflows 64 bits"), "{}", error(3));
     assert!(error(4).contains("bytes of memory"), "{}", error(4));
 }
 
