@@ -26,17 +26,20 @@ pub fn onnx_bytes(graph: &Value, opset: i64) -> Vec<u8> {
 }
 
 fn graph_proto(graph: &Value, name: &str) -> GraphProto {
-    let input = |(name, tensor): (&String, &Value)| ValueInfoProto {
-        name: Some(name.clone()),
+    let input = |(name, tensor): (&str, &Value)| ValueInfoProto {
+        name: Some(name.into()),
         r#type: Some(tensor_type(tensor)),
         ..Default::default()
     };
+    // Inner graphs have a list, since their inputs stand for operands by their order.
+    let inner = graph["inputs"].as_array().into_iter().flatten().map(|item| (text(&item["name"]), item));
+    let inputs = entries(&graph["inputs"]).map(|(name, tensor)| (name.as_str(), tensor)).chain(inner);
     let output = |name: &Value| ValueInfoProto { name: Some(text(name).into()), ..Default::default() };
     let initializer = |(name, tensor): (&String, &Value)| tensor_proto(tensor, Some(name));
     GraphProto {
         name: Some(name.into()),
         node: list(&graph["nodes"]).iter().map(node_proto).collect(),
-        input: entries(&graph["inputs"]).map(input).collect(),
+        input: inputs.map(input).collect(),
         output: list(&graph["outputs"]).iter().map(output).collect(),
         initializer: entries(&graph["initializers"]).map(initializer).collect(),
         ..Default::default()

@@ -328,6 +328,9 @@ class Backward:
             return [(name, ("g", undo_broadcast(part, x.shape))) for name, part, x in zip(names, back, operands)]
         if rule in ("BoundedGate", "Gate", "ValuePath", "Selective"):
             slot = 0 if divides else value_slot(node)
+            if slot not in self.actives(node):
+                taken["bias"] += float(self.as_relevance(output_of(node), carried).sum())
+                return []
             if carried[0] == "R":
                 return [(names[slot], ("R", undo_broadcast(g, operands[slot].shape)))]
             part = g / b if divides else g * operands[1 - slot]

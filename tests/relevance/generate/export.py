@@ -40,7 +40,12 @@ def graph(entry):
         for node in entry["nodes"]
     ]
     tensors = lambda key: {name: array(tensor) for name, tensor in entry.get(key, {}).items()}
-    return Graph(nodes, tensors("inputs"), tensors("initializers"), entry["outputs"])
+    inputs = entry["inputs"]
+    if isinstance(inputs, list):
+        inputs = {item["name"]: array(item) for item in inputs}
+    else:
+        inputs = tensors("inputs")
+    return Graph(nodes, inputs, tensors("initializers"), entry["outputs"])
 
 
 def main():

@@ -89,8 +89,9 @@ def attribute_json(value):
     """An attribute with its kind, so that 1 and 1.0 are told apart."""
     if isinstance(value, Graph):
         inner = graph_json(value)
-        # Of the inputs of an inner graph only type and shape are known.
-        inner["inputs"] = {name: {key: tensor[key] for key in ("dtype", "shape")} for name, tensor in inner["inputs"].items()}
+        # Of the inputs of an inner graph type and shape are known; they stand for operands by their order.
+        inputs = inner["inputs"].items()
+        inner["inputs"] = [{"name": name, "dtype": tensor["dtype"], "shape": tensor["shape"]} for name, tensor in inputs]
         return {"graph": inner}
     if isinstance(value, np.ndarray):
         return {"tensor": tensor_json(value)}

@@ -86,7 +86,9 @@ class Walk(Backward):
             return "linear", words
         if op in LINEAR:
             return "bilinear", words
-        if op in ("Mul", "Div") and len(set(actives)) > 1:
+        # Of a gate that multiplies a constant signal the constant takes everything.
+        holds_constant = node.role == "gate" and node.signal not in actives
+        if op in ("Mul", "Div") and (len(set(actives)) > 1 or holds_constant):
             return "bilinear", words + ["pointwise"]
         if op in SUMS or node.attributes.get("reduction") == "add":
             if op in ("Add", "Sub"):
