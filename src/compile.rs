@@ -1,6 +1,5 @@
 //! From a model file to its relevance graph: import, names to values, rules, passes.
 
-use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use lrpc_ir::{Diagnostic, Diagnostics, Graph, Value, text};
@@ -10,11 +9,11 @@ use lrpc_passes::relevance::composite::{Composite, split_parameters};
 use lrpc_passes::relevance::condition::Condition;
 use lrpc_passes::relevance::site::Carrier;
 
-use crate::data::{DataError, Tensor, write_atomically};
+use crate::data::{DataError, write_atomically};
 use crate::error::Error;
 use crate::graph_file::looks_like_graph;
 use crate::names;
-use crate::onnx::{self, ImportError, ImportOptions, Imported, Limits, ModelFile};
+use crate::onnx::{self, ImportError, ImportOptions, Imported, ModelFile};
 
 /// The largest composite file that is read, in bytes.
 const MAX_COMPOSITE_BYTES: u64 = 1 << 20;
@@ -43,16 +42,8 @@ pub struct CompileOptions {
     pub unit_seed: bool,
     /// Whether the verifier runs after every pass.
     pub verify: bool,
-    /// The largest model that is read.
-    pub limits: Limits,
-    /// Graph inputs that are constants of the program instead: those that decide its structure.
-    pub given: BTreeMap<String, Tensor>,
-}
-
-impl CompileOptions {
-    fn import(&self) -> ImportOptions {
-        ImportOptions { limits: self.limits.clone(), given: self.given.clone() }
-    }
+    /// The largest model that is read, which of its inputs are fixed, and which values its initializers have.
+    pub import: ImportOptions,
 }
 
 /// A compiled model.
@@ -84,7 +75,7 @@ pub fn compile_observed(
     observe: &mut dyn FnMut(&PassDef, &Graph),
 ) -> Result<Compiled, Error> {
     let composites = composites(&options.rules)?;
-    let imported = import_model(path, &options.import())?;
+    let imported = import_model(path, &options.import)?;
     let Requested { wrt, parts, weights, conditions } = Requested::of(&imported, &options.wrt, &options.conditions)?;
     let Imported { mut graph, file, .. } = imported;
     let values = |named: &[(String, Value)]| named.iter().map(|(_, value)| *value).collect();
@@ -119,7 +110,7 @@ pub fn compile_forward(
     options: &CompileOptions,
     observe: &mut dyn FnMut(&PassDef, &Graph),
 ) -> Result<Compiled, Error> {
-    let Imported { mut graph, file, .. } = import_model(path, &options.import())?;
+    let Imported { mut graph, file, .. } = import_model(path, &options.import)?;
     let report = compile::forward(&mut graph, options.verify, observe)?;
     Ok(Compiled { graph, report, file })
 }

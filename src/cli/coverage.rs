@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::flags::{self, Format};
+use super::flags::{Format, ImportFlags};
 use super::output;
 use crate::compile::composites;
 use crate::coverage::{Coverage, Treatment, coverage};
 use crate::error::{Error, Status};
-use crate::onnx::ImportOptions;
 use crate::onnx::{OperatorEntry, operator_table};
 use crate::render::{Align, Table};
 
@@ -23,9 +22,8 @@ pub(super) struct Arguments {
     /// Rules as for `compile`
     #[arg(long, value_name = "NAME|FILE.toml|auto", default_value = "auto")]
     rules: Vec<String>,
-    /// An input of the models that is fixed, as for `compile`
-    #[arg(long, value_name = "NAME=FILE", value_parser = flags::named_file)]
-    given: Vec<(String, PathBuf)>,
+    #[command(flatten)]
+    import: ImportFlags,
     /// Show what becomes of every operator of ONNX instead
     #[arg(long, conflicts_with = "models")]
     ops: bool,
@@ -40,12 +38,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
     }
     // Rules that are not there are told once and not for each model.
     composites(&arguments.rules)?;
+    let import = arguments.import.options()?;
     let mut status = Status::Good;
-    let options = ImportOptions { given: flags::given_tensors(&arguments.given)?, ..ImportOptions::default() };
     let mut reports = Vec::new();
     for model in &arguments.models {
         // A model that is refused does not keep the others from being looked at.
-        match coverage(model, &arguments.rules, &options) {
+        match coverage(model, &arguments.rules, &import) {
             Ok(found) => {
                 let (served, all) = found.served();
                 if (served < all || found.note.is_some()) && status == Status::Good {

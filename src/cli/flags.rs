@@ -15,7 +15,7 @@ use crate::data::{Tensor, read_tensor};
 use crate::error::Error;
 use crate::inputs::SeedIndex;
 use crate::machine;
-use crate::onnx::Limits;
+use crate::onnx::{ImportOptions, Weights};
 use crate::session::RunOptions;
 
 /// The most threads that are used for each core.
@@ -107,12 +107,45 @@ pub(super) struct CompileFlags {
     /// What relevance starts with
     #[arg(long, default_value = "value")]
     pub(super) seed: SeedValue,
-    /// Fix an input of the model that decides its structure (axes, ranks, steps): a file with one small tensor
-    #[arg(long, value_name = "NAME=FILE", value_parser = named_file)]
-    pub(super) given: Vec<(String, PathBuf)>,
+    #[command(flatten)]
+    pub(super) import: ImportFlags,
     /// Check all invariants after every pass
     #[arg(long)]
     pub(super) verify: bool,
+}
+
+/// Which values the weights of a model have.
+#[derive(Debug, Args)]
+pub(super) struct WeightFlags {
+    /// Values of the model's initializers: `stored`, or `random:SEED` for a model whose weights are elsewhere: then those
+    /// of floating-point numbers are made up, but for the few of at most 64 elements that the file has. What was compiled
+    /// so is run so
+    #[arg(long, value_name = "stored|random:SEED", default_value = "stored")]
+    weights: Weights,
+}
+
+impl WeightFlags {
+    pub(super) fn import(&self) -> ImportOptions {
+        ImportOptions { weights: self.weights, ..ImportOptions::default() }
+    }
+}
+
+/// What of a model is replaced as it is read.
+#[derive(Debug, Args)]
+pub(super) struct ImportFlags {
+    /// Fix an input of the model that decides its structure (axes, ranks, steps): a file with one small tensor
+    #[arg(long, value_name = "NAME=FILE", value_parser = named_file)]
+    given: Vec<(String, PathBuf)>,
+    #[command(flatten)]
+    weights: WeightFlags,
+}
+
+impl ImportFlags {
+    /// # Errors
+    /// Files of `--given` that are refused.
+    pub(super) fn options(&self) -> Result<ImportOptions, Error> {
+        Ok(ImportOptions { given: given_tensors(&self.given)?, ..self.weights.import() })
+    }
 }
 
 impl CompileFlags {
@@ -131,8 +164,7 @@ impl CompileFlags {
             all_outputs: self.outputs == Outputs::All,
             unit_seed: self.seed == SeedValue::One,
             verify: self.verify,
-            limits: Limits::default(),
-            given: given_tensors(&self.given)?,
+            import: self.import.options()?,
         })
     }
 }
@@ -141,7 +173,7 @@ impl CompileFlags {
 ///
 /// # Errors
 /// Files that are refused, and names that are given twice.
-pub(super) fn given_tensors(files: &[(String, PathBuf)]) -> Result<BTreeMap<String, Tensor>, Error> {
+fn given_tensors(files: &[(String, PathBuf)]) -> Result<BTreeMap<String, Tensor>, Error> {
     let mut given = BTreeMap::new();
     for (name, path) in files {
         if given.insert(name.clone(), read_tensor(path, MAX_GIVEN_BYTES)?).is_some() {

@@ -15,6 +15,8 @@ const LIST: &str = include_str!("operators.txt");
 const FOLDED: &str = "folded";
 /// The word for an operator that no relevance passes.
 const NONE: &str = "none";
+/// What stands for classes that are not known, since no model of one such node was looked at.
+const UNKNOWN: &str = "?";
 
 /// An operator and what becomes of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +30,8 @@ pub struct OperatorEntry {
     pub versions: Vec<i64>,
     /// What is done with it.
     pub treatment: Treatment,
-    /// The relevance classes of the operations that it becomes, over its floating-point inputs one by one and together.
+    /// The relevance classes of the operations that it becomes, over its floating-point inputs one by one and together; `?`
+    /// where they are not known.
     pub classes: Vec<String>,
 }
 
@@ -84,14 +87,12 @@ pub fn operator_table() -> Vec<OperatorEntry> {
     }
     let entry = |((domain, name), (versions, classes)): ((&str, &str), Listed)| {
         let folded = classes == [FOLDED];
-        let classes = classes.into_iter().filter(|class| ![FOLDED, NONE].contains(class)).map(String::from).collect();
-        OperatorEntry {
-            domain: domain.into(),
-            name: name.into(),
-            versions,
-            treatment: treatment(domain, name, folded),
-            classes,
-        }
+        let treatment = treatment(domain, name, folded);
+        let classes = match treatment {
+            Treatment::Lowered(_) if classes.is_empty() => vec![UNKNOWN.to_string()],
+            _ => classes.into_iter().filter(|class| ![FOLDED, NONE].contains(class)).map(String::from).collect(),
+        };
+        OperatorEntry { domain: domain.into(), name: name.into(), versions, treatment, classes }
     };
     listed.into_iter().map(entry).collect()
 }

@@ -45,7 +45,7 @@ impl Network {
         let types = list(types.chain(self.stacks.iter().map(|(_, ty, _)| sequence(ty, "T"))).collect());
         let given = self.carried.iter().map(|(name, ..)| *name).chain(self.scanned.iter().map(|(name, _)| *name));
         let given = names(given.chain(self.captured.iter().map(|(name, _)| *name)).collect());
-        let mut body = String::from("body\ninput %i : i64[]\n");
+        let mut body = String::from("body\ninput %position : i64[]\n");
         let inputs =
             self.carried.iter().map(|(name, ty, _)| (name, ty)).chain(self.scanned.iter().map(|(a, b)| (a, b)));
         for (name, ty) in inputs.chain(self.captured.iter().map(|(a, b)| (a, b))) {
@@ -68,12 +68,11 @@ impl Network {
 
     /// Without loops, in `steps` steps.
     pub fn unrolled(&self, steps: usize) -> String {
-        let mut text = format!("{}\nforward\n{}\n", self.header, self.before);
-        let state = |step: usize, name: &str| match self.carried.iter().find(|(carried, ..)| *carried == name) {
-            Some((_, _, next)) if step > 0 => next.replace("{.}", &format!("l{}.", step - 1)),
-            Some(_) => name.to_string(),
-            None => format!("{name}.{step}"),
-        };
+        // Without a step nothing reads weights.
+        let lines = self.header.lines().filter(|line| steps > 0 || !line.starts_with("weight"));
+        let header: String = lines.map(|line| format!("{line}\n")).collect();
+        let mut text = format!("{header}forward\n{}\n", self.before);
+        let state = |step, name: &str| self.value(step, name);
         for step in 0..steps {
             for (name, ty) in self.scanned {
                 let zeros = ", 0".repeat(rank(ty));
@@ -106,6 +105,19 @@ impl Network {
         let fixed = |text: &str, from: &str, to: &str| text.replace(from, to);
         let text = fixed(&text, "[T,", &format!("[{steps},"));
         fixed(&text, "{trips=T", &format!("{{trips={steps}"))
+    }
+
+    /// The name of a carried value or slice at a step, written out.
+    fn value(&self, step: usize, name: &str) -> String {
+        match self.carried.iter().find(|(carried, ..)| *carried == name) {
+            Some((_, _, next)) if step > 0 => {
+                let moved = self.carried.iter().find(|(other, ..)| *next == format!("{{{other}}}"));
+                let made = || next.replace("{.}", &format!("l{}.", step - 1));
+                moved.map_or_else(made, |(other, ..)| self.value(step - 1, other))
+            }
+            Some(_) => name.to_string(),
+            None => format!("{name}.{step}"),
+        }
     }
 
     fn at(&self, text: &str, local: &str, name: impl Fn(&str) -> String) -> String {
@@ -141,8 +153,7 @@ impl Network {
 /// Every composite that applies rules once, with some parameters beside the defaults.
 pub fn composites() -> Vec<String> {
     let once = |name: &&str| Composite::named(name).unwrap().sampling.is_none() && *name != "autoencoder";
-    let mut all: Vec<String> =
-        COMPOSITES.iter().map(|(name, _)| *name).filter(|name| once(&name)).map(str::to_string).collect();
+    let mut all: Vec<String> = COMPOSITES.iter().map(|(name, _)| *name).filter(once).map(str::to_string).collect();
     all.extend(
         ["epsilon(bias=operand)", "epsilon(add=AbsRatio, softmax=Stop)", "epsilon-plus(bias=exclude)"]
             .map(String::from),

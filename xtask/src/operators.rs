@@ -11,7 +11,8 @@ What becomes of every operator of ONNX, written from the code by `INSTA_UPDATE=a
 
 *Versions* are those in which the definition changed, *from* is the first one that is read. An operator *evaluated at
 import* leaves no operation. *Relevance* names the classes of the operations that an operator becomes; rules serve classes
-([rules.md](rules.md)). Where it is empty no relevance passes, as through comparisons and integers. Uses that are refused
+([rules.md](rules.md)). Where it is empty no relevance
+passes, as through comparisons and integers; `?` says that no model of one such node was looked at. Uses that are refused
 while the operator is not are told when a model has them; `tests/conformance/misses.txt` lists those that ONNX's own tests
 meet.
 ";

@@ -8,7 +8,7 @@ use lrpc_ir::{Bindings, Diagnostic, DiagnosticKind, Graph, NodeId, Op, Value};
 
 use super::rewrite;
 
-/// The graph without conditionals outside of loops, and whether it had one.
+/// The graph without conditionals, those in bodies of loops apart, if it had one.
 ///
 /// # Errors
 /// A choice that is no number under `dims`, or neither 0 nor 1.
@@ -55,14 +55,15 @@ fn take(graph: &mut Graph, node: NodeId, dims: &Bindings) -> Result<Vec<NodeId>,
             }
             _ => {}
         }
-        let name = graph.fresh_name(branch.name(inner.into()));
+        let names = graph.fresh_names(content.names().iter().map(AsRef::as_ref));
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let operands = operands.ok_or_else(|| bug(&label, "a branch reads what it does not hold".into()))?;
         let new = graph
-            .add(region, content.op.clone(), &operands, &name, content.origin.clone())
+            .add_many(region, content.op.clone(), &operands, &names, content.origin.clone())
             .map_err(|error| bug(&label, error.to_string()))?;
-        added.push(new.node);
+        added.push(new);
         for port in 0..content.types().len() as u32 {
-            values.insert(Value { node: inner, port }, Value { node: new.node, port });
+            values.insert(Value { node: inner, port }, Value { node: new, port });
         }
     }
     for (port, result) in branch.results.iter().enumerate() {

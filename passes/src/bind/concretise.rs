@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use lrpc_ir::ops::{Control, Linear, Movement, Pool, Select, Source};
 use lrpc_ir::{Bindings, Diagnostic, Dim, DimError, Graph, NodeId, Op, Value};
 
+use super::branches;
 use super::rewrite::{self, Outcome, copy, rewrite};
 
 /// The widest element type, for limits that hold whatever the precision is.
@@ -60,8 +61,9 @@ fn bind_op(graph: &Graph, node: NodeId, dims: &Bindings) -> Result<Op, Diagnosti
 
 fn bind_bodies(control: &Control, dims: &Bindings) -> Result<Control, Diagnostic> {
     let bound = |body: &Graph| {
-        let order = rewrite::topological(body, &body.inputs());
-        concretise_nodes(body, &order, dims)
+        let taken = branches::take_branches(body, dims)?;
+        let body = taken.as_ref().unwrap_or(body);
+        concretise_nodes(body, &rewrite::topological(body, &body.inputs()), dims)
     };
     let mut control = control.clone();
     match &mut control {

@@ -166,7 +166,7 @@ impl<'g> Unrolling<'g> {
             let from = content.origin.from.clone().or_else(|| self.origin.from.clone());
             let origin = Origin { from, by: content.origin.by.clone() };
             let names: Vec<String> = content.names().iter().map(|name| format!("{name}.{position}")).collect();
-            let names: Vec<String> = names.iter().map(|name| self.graph.fresh_name(name)).collect();
+            let names = self.graph.fresh_names(names.iter().map(String::as_str));
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let new = self.graph.add_many(self.region, content.op.clone(), &operands, &names, origin)?;
             self.added.push(new);

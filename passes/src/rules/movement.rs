@@ -1,7 +1,7 @@
 //! Movement rule: the exact inverse index map.
 
 use lrpc_ir::graph::Value;
-use lrpc_ir::ops::{Movement, Op};
+use lrpc_ir::ops::{Elementwise, Movement, Op};
 use lrpc_ir::{Absorbed, Float};
 
 use super::RuleDef;
@@ -15,7 +15,7 @@ Relevance takes the way back of the element that it belongs to; copies are summe
 
 # Conserves?
 Exactly, but for what lands on constants that were moved in between (padding, concatenated constants); that is in the
-ledger as bias.
+ledger as bias. As coefficient a cast to fewer digits loses what it rounds; that is in the ledger as the rule's own.
 
 # Use when
 Reshape, transpose, slice, pad, concat, broadcast, gather, cast.
@@ -48,7 +48,7 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     })
 }
 
-/// What constants receive that the operation sets beside active elements.
+/// What constants receive that the operation sets beside active elements, and what a cast rounds.
 fn absorb_constants(b: &mut RelevanceBuilder, site: &Site) -> Built<()> {
     match &site.op {
         Op::Movement(Movement::Concat { .. }) => {
@@ -58,6 +58,16 @@ fn absorb_constants(b: &mut RelevanceBuilder, site: &Site) -> Built<()> {
                     let share = movement::adjoint(b, site, slot, relevance)?;
                     b.absorb(Absorbed::Bias, share);
                 }
+            }
+        }
+        Op::Elementwise(Elementwise::Cast(narrow)) if site.arrival.carrier == Carrier::Coefficient => {
+            let wide = b.ty(site.operands[0]).dtype;
+            if wide.is_float() && narrow.size() < wide.size() {
+                let (x, y) = (b.activation(site.operands[0])?, b.activation(site.output)?);
+                let (y, g) = (b.cast(y, wide, "y")?, b.cast(site.arrival.value, wide, "g")?);
+                let rounding = b.sub(y, x, "rounding")?;
+                let share = b.weigh(rounding, g, "e")?;
+                b.absorb(Absorbed::Rule, share);
             }
         }
         Op::Movement(pad @ Movement::Pad { .. }) => {
@@ -82,6 +92,21 @@ fn filling_of(b: &mut RelevanceBuilder, site: &Site, pad: &Movement) -> Built<Va
 #[cfg(test)]
 mod tests {
     use crate::testing::check_rule;
+
+    #[test]
+    fn movement_to_fewer_digits() {
+        check_rule(
+            "movement_to_fewer_digits",
+            "Movement",
+            "",
+            r#"
+        input %x : f32[N, 3]
+        forward
+          %y = cast %x : f16[N, 3] from "/cast"
+        result "output/y" = %y
+        "#,
+        );
+    }
 
     #[test]
     fn movement() {

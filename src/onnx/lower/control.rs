@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use lrpc_ir::graph::GraphResult;
-use lrpc_ir::ops::{Control, Elementwise, Source};
+use lrpc_ir::ops::{Control, Elementwise, Movement, Source};
 use lrpc_ir::types::TensorType;
-use lrpc_ir::{Graph, Op, Origin, Region, Value};
+use lrpc_ir::{Dim, Graph, Op, Origin, Region, Value};
 
 use super::finding::{Lowered, Refusal, invalid, unsupported};
 use super::known::Known;
@@ -27,34 +27,58 @@ fn conditional(site: &mut Site) -> Lowered {
         return invalid("a branch does not give the node's outputs, or has inputs");
     }
     match condition.as_deref() {
-        Some([0]) => taken(site, else_branch),
-        Some([_]) => taken(site, then_branch),
-        _ if site.lowering.is_nested() => both(site, then_branch, else_branch),
-        _ => chosen(site, then_branch, else_branch),
+        Some([0]) => return taken(site, else_branch),
+        Some([_]) => return taken(site, then_branch),
+        _ => {}
+    }
+    let of_sizes = site.known(0).and_then(|known| <[Dim; 1]>::try_from(known.elements.clone()).ok());
+    match of_sizes {
+        Some([choice]) => chosen(site, then_branch, else_branch, Some(choice)),
+        None if site.lowering.is_nested() => both(site, then_branch, else_branch),
+        None => chosen(site, then_branch, else_branch, None),
     }
 }
 
-/// A condition that is computed when the model runs is measured before anything else is planned.
+/// A condition that is an expression over sizes is a number when binding; one that is computed when the model runs is
+/// measured.
 fn chosen<'m>(
     site: &mut Site<'_, 'm>,
     then_branch: (&'m GraphProto, &str),
     else_branch: (&'m GraphProto, &str),
+    choice: Option<Dim>,
 ) -> Lowered {
-    let condition = site.input(0)?;
-    let condition = site.reshape(condition, Vec::new())?;
-    let choice = site.lowering.measure(condition)?;
     let mut branch = |(graph, attribute): (&'m GraphProto, &str), types: Option<&[TensorType]>| {
         site.nested(|site| {
             let mut values = values_of(&written_out(site, graph, attribute, Vec::new(), 0)?)?;
+            let found: Vec<TensorType> = values.iter().map(|value| site.ty(*value)).collect();
+            let like = |(a, b): (&TensorType, &TensorType)| a.dtype == b.dtype && a.rank() == b.rank();
+            if !found.iter().zip(types.unwrap_or(&found)).all(like) {
+                return Ok(Some(found));
+            }
             for (value, ty) in values.iter_mut().zip(types.unwrap_or_default()) {
                 *value = site.settled(*value, ty)?;
             }
             site.return_from_body("result", &values);
-            Ok(())
+            Ok(None)
         })
     };
-    let (taken, (), first) = branch(then_branch, None)?;
-    let (other, (), second) = branch(else_branch, Some(&taken.result_types()))?;
+    let (taken, _, first) = branch(then_branch, None)?;
+    let types = taken.result_types();
+    let (other, unlike, second) = branch(else_branch, Some(&types))?;
+    if let Some(unlike) = unlike {
+        return match choice {
+            Some(choice) => assumed(site, then_branch, &choice),
+            None => unsupported(format!("its branches give {types:?} and {unlike:?}, and data decides which is taken")),
+        };
+    }
+    let choice = match choice {
+        Some(choice) => choice,
+        None => {
+            let condition = site.input(0)?;
+            let condition = site.reshape(condition, Vec::new())?;
+            site.lowering.measure(condition)?
+        }
+    };
     let mut captured = first.clone();
     captured.extend(second.iter().copied().filter(|value| !first.contains(value)));
     let types: Vec<TensorType> = captured.iter().map(|value| site.ty(*value)).collect();
@@ -67,6 +91,22 @@ fn chosen<'m>(
     let op = Op::Control(Control::Cond { choice, then_branch, else_branch });
     for (index, value) in site.emit_many(op, &captured, results)?.into_iter().enumerate() {
         site.output(index, value)?;
+    }
+    Ok(())
+}
+
+/// The number of axes has to be known at import. Where it differs between the branches, the condition is taken to hold, as
+/// where an axis is dropped that should have the length 1; binding checks it with numbers.
+fn assumed<'m>(site: &mut Site<'_, 'm>, (branch, attribute): (&'m GraphProto, &str), choice: &Dim) -> Lowered {
+    let values = values_of(&written_out(site, branch, attribute, Vec::new(), 0)?)?;
+    for (index, value) in values.into_iter().enumerate() {
+        // As many copies of the elements as the condition says: one.
+        let shape = site.ty(value).shape;
+        let copies = site.reshape(value, [&[choice.clone()], shape.as_slice()].concat())?;
+        let first = Movement::slice_axis(&site.ty(copies), 0, Dim::Known(0), Dim::Known(1));
+        let first = site.emit(Op::Movement(first), &[copies])?;
+        let checked = site.reshape(first, shape)?;
+        site.output(index, checked)?;
     }
     Ok(())
 }

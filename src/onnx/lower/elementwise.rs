@@ -211,6 +211,10 @@ fn prelu(site: &mut Site) -> Lowered {
 
 fn chain(site: &mut Site, op: Binary) -> Lowered<Value> {
     let inputs = site.all_inputs()?;
+    joined(site, op, &inputs)
+}
+
+fn joined(site: &mut Site, op: Binary, inputs: &[Value]) -> Lowered<Value> {
     let Some((first, rest)) = inputs.split_first() else { return invalid("there are no inputs") };
     rest.iter().try_fold(*first, |total, next| site.binary(op, total, *next))
 }
@@ -221,9 +225,15 @@ fn variadic(site: &mut Site, op: Binary) -> Lowered {
 }
 
 fn mean(site: &mut Site) -> Lowered {
-    let sum = chain(site, Binary::Add)?;
-    let count = site.input_count();
-    let result = if count == 1 { sum } else { site.unary(Function::Scale, [1.0 / count as f64, 0.0], sum)? };
+    let mut inputs = site.all_inputs()?;
+    let share = 1.0 / inputs.len().max(1) as f64;
+    // Shares of the operands are summed, so that what rules divide by is the mean and not the sum.
+    if inputs.len() > 1 {
+        for input in &mut inputs {
+            *input = site.unary(Function::Scale, [share, 0.0], *input)?;
+        }
+    }
+    let result = joined(site, Binary::Add, &inputs)?;
     site.output(0, result)
 }
 
@@ -315,8 +325,8 @@ fn magnitude(x: &Dim) -> Result<Dim, DimError> {
     x.maximum(&Dim::Known(0).sub(x)?)
 }
 
-/// A comparison that is decided by the difference of the operands, or by a symbolic size not being negative. `holds` is
-/// asked about the difference's sign.
+/// A comparison that is decided by the difference of the operands, or by a symbolic size not being negative; else the
+/// expression that is 1 where it holds. `holds` is asked about the difference's sign.
 fn decide(site: &mut Site, holds: fn(i64) -> bool) -> Lowered<Option<Known>> {
     let Some(inputs) = known_inputs(site) else { return Ok(None) };
     let operands: Vec<&Known> = inputs.iter().collect();
@@ -326,10 +336,21 @@ fn decide(site: &mut Site, holds: fn(i64) -> bool) -> Lowered<Option<Known>> {
             (Dim::Known(difference), ..) => difference.signum(),
             (_, None, Some(b)) if b < 0 => 1,
             (_, Some(a), None) if a < 0 => -1,
-            _ => return None,
+            (difference, ..) => return where_sign(&difference, holds).ok(),
         };
         Some(Dim::Known(holds(sign).into()))
     }))
+}
+
+/// 1 where `holds` of the sign of `x`, else 0: the sum over the signs for which it holds of `[x < 0] = min(1, max(0, −x))`,
+/// `[x > 0]` likewise, and `[x = 0]`, which is what is left of 1.
+fn where_sign(x: &Dim, holds: fn(i64) -> bool) -> Result<Dim, DimError> {
+    let (zero, one) = (Dim::Known(0), Dim::Known(1));
+    let below = zero.sub(x)?.maximum(&zero)?.minimum(&one)?;
+    let above = x.maximum(&zero)?.minimum(&one)?;
+    let neither = one.sub(&below)?.sub(&above)?;
+    let parts = [(-1, below), (0, neither), (1, above)].into_iter().filter(|(sign, _)| holds(*sign));
+    parts.into_iter().try_fold(zero, |sum, (_, part)| sum.add(&part))
 }
 
 fn fold_select(site: &mut Site) -> Lowered<Option<Known>> {

@@ -270,23 +270,29 @@ impl<'m> Lowering<'m> {
         Ok(value)
     }
 
-    /// The number that `value` will hold, an `i64` or `bool` scalar: a symbol that a run computes from its inputs.
+    /// As [`Lowering::measure_as`], under the value's own name.
+    pub(super) fn measure(&mut self, value: Value) -> Lowered<Dim> {
+        let name = self.graph.name(value).to_string();
+        self.measure_as(value, &name)
+    }
+
+    /// The number that `value` will hold, an `i64` or `bool` scalar: a symbol called `base`, or so if that is taken, which
+    /// a run computes from its inputs.
     ///
     /// # Errors
     /// Inside of nested graphs, whose sizes are known before they run.
-    pub(super) fn measure(&mut self, value: Value) -> Lowered<Dim> {
+    pub(super) fn measure_as(&mut self, value: Value, base: &str) -> Lowered<Dim> {
         if let Some(size) = self.scope.measured.get(&value) {
             return Ok(size.clone());
         }
         if self.is_nested() {
             return unsupported("inside of a loop or a branch a size depends on data");
         }
-        let base = self.graph.name(value).to_string();
         let is_taken = |name: &str| {
             self.graph.measures.iter().any(|measure| measure.symbol == name)
                 || self.graph.input_symbols().contains(name)
         };
-        let mut symbol = base.clone();
+        let mut symbol = base.to_string();
         let mut count = 0_u32;
         while is_taken(&symbol) {
             count = count.saturating_add(1);

@@ -24,6 +24,7 @@ mod movement;
 mod nested;
 mod normalize;
 mod number;
+mod optional;
 mod pad;
 mod pool;
 mod qlinear;
@@ -61,6 +62,7 @@ pub use table::{OpDef, operators};
 use super::file::{ModelFile, canonical_domain};
 use super::proto::tensor_shape_proto::dimension;
 use super::proto::{NodeProto, ValueInfoProto, type_proto};
+use super::random::Weights;
 use super::tensor::element_type;
 use super::wire::Limits;
 use crate::data::Tensor;
@@ -75,6 +77,8 @@ pub struct ImportOptions {
     pub limits: Limits,
     /// Graph inputs that are constants of the program instead, by name: at most 64 elements each.
     pub given: BTreeMap<String, Tensor>,
+    /// Which values the initializers have.
+    pub weights: Weights,
 }
 
 /// A model as a graph.
@@ -95,7 +99,7 @@ pub struct Imported {
 /// # Errors
 /// When the file is refused, or with everything in the graph that is invalid or not supported.
 pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported, ImportError> {
-    let file = ModelFile::open(path, &options.limits)?;
+    let file = ModelFile::open_with(path, &options.limits, options.weights)?;
     let (graph, values) = lower(&file, &options.given)
         .map_err(|findings| ImportError::Graph { file: path.to_path_buf(), findings: Findings(findings) })?;
     Ok(Imported { graph, file, values })
@@ -158,7 +162,7 @@ impl<'m> Import<'m> {
             if self.lowering.slot(tensor.name()).is_some() {
                 continue;
             }
-            match self.lowering.file.tensor(tensor) {
+            match self.lowering.file.initializer(tensor) {
                 Some(data) => self.lowering.define_tensor(tensor.name(), data, Keep::Reference),
                 None => self.refuse_value(tensor.name(), unsupported("its element type is not supported")),
             }

@@ -92,7 +92,7 @@ impl<'m> Site<'_, 'm> {
             return invalid(format!("a value changes from {ty} to {found}"));
         }
         if found.rank() != ty.rank() || found.shape.iter().zip(&ty.shape).any(differ) {
-            return unsupported(format!("a value that goes through the loop changes from {ty} to {found}"));
+            return unsupported(format!("what is {ty} first is {found} then"));
         }
         self.reshape(value, ty.shape.clone())
     }

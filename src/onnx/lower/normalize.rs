@@ -218,13 +218,13 @@ fn mean_variance(site: &mut Site) -> Lowered {
         site.emit(Op::Reduce(Reduce { kind: ReduceKind::Mean, axes: axes.clone(), keep: true }), &[x])
     };
     let average = mean(site, x)?;
-    let square = site.binary(Binary::Mul, x, x)?;
-    let of_squares = mean(site, square)?;
-    let square_of = site.binary(Binary::Mul, average, average)?;
-    let variance = site.binary(Binary::Sub, of_squares, square_of)?;
+    let centred = site.binary(Binary::Sub, x, average)?;
+    // The mean of squares of what is divided, not that of squares less the square of the mean: the same number, rounded
+    // less, and seen to be what normalises.
+    let square = site.binary(Binary::Mul, centred, centred)?;
+    let variance = mean(site, square)?;
     let deviation = site.unary(Function::Sqrt, [0.0; 2], variance)?;
     let deviation = site.unary(Function::Shift, [1e-9, 0.0], deviation)?;
-    let centred = site.binary(Binary::Sub, x, average)?;
     let result = site.binary(Binary::Div, centred, deviation)?;
     site.output(0, result)
 }

@@ -191,7 +191,10 @@ impl Site<'_, '_> {
     pub(super) fn measure(&mut self, number: &Number) -> Lowered<Dim> {
         match number {
             Number::Size(size) => Ok(size.clone()),
-            Number::Data(value) => self.lowering.measure(*value),
+            Number::Data(value) => {
+                let name = self.name_of("size");
+                self.lowering.measure_as(*value, &name)
+            }
         }
     }
 

@@ -1,10 +1,12 @@
 //! Pooling windows.
 
 use lrpc_ir::ops::{Binary, Function, Pool, PoolKind, Window};
+use lrpc_ir::types::DType;
 use lrpc_ir::{Dim, Op, Value};
 
 use super::finding::{Lowered, invalid};
 use super::linear::spatial;
+use super::quantize::whole;
 use super::site::Site;
 use super::table::OpDef;
 use super::window::Windows;
@@ -14,6 +16,12 @@ pub(super) const OPERATORS: &[OpDef] =
 
 /// Pools `x` by windows as the node states them.
 fn pool(site: &mut Site, x: Value, kind: PoolKind) -> Lowered<Value> {
+    let dtype = site.ty(x).dtype;
+    if dtype.is_integer() {
+        let numbers = site.cast(x, DType::F64)?;
+        let pooled = pool(site, numbers, kind)?;
+        return whole(site, pooled, dtype);
+    }
     let sizes = spatial(site, x)?;
     let Some(kernel) = site.ints("kernel_shape")? else { return invalid("kernel_shape is missing") };
     if kernel.iter().any(|size| *size < 1) {

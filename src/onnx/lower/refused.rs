@@ -28,8 +28,6 @@ pub(super) const OPERATORS: &[OpDef] = &[
     OpDef::refused("", "SequenceMap", SEQUENCE),
     OpDef::refused("", "SplitToSequence", SEQUENCE),
     OpDef::refused("", "Optional", OPTIONAL),
-    OpDef::refused("", "OptionalGetElement", OPTIONAL),
-    OpDef::refused("", "OptionalHasElement", OPTIONAL),
     OpDef::refused("", "RegexFullMatch", TEXT),
     OpDef::refused("", "StringConcat", TEXT),
     OpDef::refused("", "StringNormalizer", TEXT),

@@ -248,7 +248,8 @@ impl<'s, 'm> Site<'s, 'm> {
     pub(super) fn emit_many(&mut self, op: Op, operands: &[Value], results: usize) -> Lowered<Vec<Value>> {
         let graph = &mut self.lowering.graph;
         let base = name_of(self.node, op.mnemonic());
-        let names: Vec<String> = (0..results).map(|port| graph.fresh_name(&format!("{base}.{port}"))).collect();
+        let names: Vec<String> = (0..results).map(|port| format!("{base}.{port}")).collect();
+        let names = graph.fresh_names(names.iter().map(String::as_str));
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let node = graph.add_many(Region::Forward, op, operands, &names, self.origin.clone())?;
         let values: Vec<Value> = (0..results as u32).map(|port| Value { node, port }).collect();

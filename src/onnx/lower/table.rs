@@ -5,7 +5,7 @@ use super::known::Known;
 use super::site::Site;
 use super::{
     attention, bits, control, determinant, einsum, elementwise, gather, linear, linear_attention, loops, microsoft,
-    movement, normalize, pad, pool, qlinear, quantize, recurrent, reduce, refused, resize, rotary, scan, scatter,
+    movement, normalize, optional, pad, pool, qlinear, quantize, recurrent, reduce, refused, resize, rotary, scan, scatter,
     select, slice, source, unique,
 };
 
@@ -67,6 +67,7 @@ const OPERATORS: &[&[OpDef]] = &[
     bits::OPERATORS,
     determinant::OPERATORS,
     linear_attention::OPERATORS,
+    optional::OPERATORS,
     refused::OPERATORS,
     select::OPERATORS,
     pool::OPERATORS,

@@ -47,7 +47,8 @@ fn places(site: &mut Site, x: Value) -> Lowered<Value> {
         let sum = Reduce { kind: ReduceKind::Sum, axes: (0..ty.rank()).collect(), keep: false };
         count = site.emit(Op::Reduce(sum), &[count])?;
     }
-    let count = site.lowering.measure(count)?;
+    let name = site.name_of("count");
+    let count = site.lowering.measure_as(count, &name)?;
     site.emit(Op::Select(Select::NonZero { count }), &[there])
 }
 

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use lrpc::data::{Tensor, TensorFile};
-use lrpc::onnx::ImportError;
+use lrpc::onnx::{ImportError, ImportOptions};
 use lrpc::{CompileOptions, Compiled, Error, ModelWeights, RunOptions, Session, compile_forward};
 use serde_json::Value;
 
@@ -148,7 +148,10 @@ fn compile_with(
     given: &mut BTreeMap<String, Tensor>,
 ) -> Result<Compiled, (&'static str, Error)> {
     loop {
-        let options = CompileOptions { given: given.clone(), ..CompileOptions::default() };
+        let options = CompileOptions {
+            import: ImportOptions { given: given.clone(), ..ImportOptions::default() },
+            ..CompileOptions::default()
+        };
         let error = match compile_forward(model, &options, &mut |_, _| ()) {
             Ok(compiled) => return Ok(compiled),
             Err(error @ Error::Import(_)) => error,

@@ -118,7 +118,7 @@ fn copy(
         let operands = graph.operands(node);
         // The default of an input is computed later than the input.
         let operands: Vec<Value> = match content.op {
-            Op::Source(_) => Vec::new(),
+            Op::Source(Source::Input(_)) => Vec::new(),
             _ => operands.iter().filter_map(|value| places.values.get(value).copied()).collect(),
         };
         let results = match &content.op {

@@ -173,8 +173,9 @@ impl Walk<'_> {
         b.begin(node.into(), rule);
         let Outcome { sent, weights, mut absorbed, cut_off } = outcome;
         state.cut_off.extend(cut_off);
+        let site = b.site_name(node.into());
         for (constant, arrival) in weights {
-            let (weight, share) = self.weights.origin(b, constant, arrival)?;
+            let (weight, share) = self.weights.origin(b, constant, arrival).map_err(|error| error.at(&site))?;
             state.arrivals.entry(weight).or_default().push(share);
         }
         let (mut input, mut output) = (Vec::new(), Vec::new());
@@ -199,7 +200,6 @@ impl Walk<'_> {
             }
         }
         if self.composite.ledger {
-            let site = b.site_name(node.into());
             self.write_ledger(b, LedgerLine { site, rule: rule.into(), input, output, absorbed });
         }
         Ok(())

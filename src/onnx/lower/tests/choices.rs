@@ -43,12 +43,6 @@ fn a_triangle_of_symbolic_size() {
 }
 
 #[test]
-fn how_many_elements_are_not_zero_depends_on_data() {
-    let onnx = Onnx::new(&["x 4"], &["y 4"]).node("i = NonZero x", &[]).node("y = Cast i", &[int("to", 1)]);
-    assert_eq!(onnx.unsupported(), "/nonzero: how many elements are not 0 depends on the data");
-}
-
-#[test]
 fn an_equation_is_a_contraction_or_a_product() {
     let einsum = |equation| {
         Onnx::new(&["a B S 2 4", "b B T 2 4"], &["y B 2 S T"]).node("y = Einsum a b", &[word("equation", equation)])
