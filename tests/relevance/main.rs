@@ -74,7 +74,11 @@ impl Case<'_> {
         std::fs::write(path, onnx_bytes(&self.model["graph"], self.opset)).unwrap();
         let mut options = CompileOptions {
             rules: vec![text(&self.explanation["rules"]).into()],
-            targets: list(&self.model["graph"]["outputs"]).iter().take(1).map(|y| format!("{}:given", text(y))).collect(),
+            targets: list(&self.model["graph"]["outputs"])
+                .iter()
+                .take(1)
+                .map(|y| format!("{}:given", text(y)))
+                .collect(),
             all_outputs: true,
             unit_seed: self.model["start"] == "relevance",
             verify: true,
