@@ -292,7 +292,9 @@ mod tests {
     }
 
     fn each_function() -> impl Iterator<Item = Unary> {
-        Function::all().filter(|function| !matches!(function, Function::Not | Function::IsNan)).map(sample)
+        // What is held constant has a value without its slope.
+        let without = [Function::Not, Function::IsNan, Function::StopGradient];
+        Function::all().filter(move |function| !without.contains(function)).map(sample)
     }
 
     type Kernel<T> = fn(&Unary, &[T], &mut [T]) -> Result<(), RunErrorKind>;
@@ -355,10 +357,12 @@ mod tests {
                     let (mut exact, mut found) = ([0f64], [0f32]);
                     wide(&unary, &[f64::from(x)], &mut exact).unwrap();
                     narrow(&unary, &[x], &mut found).unwrap();
+                    // Where the function itself leaves single precision, its quotient by x may.
+                    let overflow = one(value::<f64>, &unary, f64::from(x)).abs();
                     let scale = exact[0].abs().max(f64::from(f32::MIN_POSITIVE));
                     let error = (f64::from(found[0]) - exact[0]).abs() / scale;
                     // A factor of 90 in the exponent costs as much in the result.
-                    let bad = error > 3e-5 && exact[0].abs() > 1e-30 && exact[0].abs() < 1e38;
+                    let bad = error > 3e-5 && exact[0].abs() > 1e-30 && exact[0].abs().max(overflow) < 1e38;
                     assert!(!bad, "{what} of {unary:?} at {x}: {} against {}", found[0], exact[0]);
                 }
             }
