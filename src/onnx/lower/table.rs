@@ -5,8 +5,8 @@ use super::known::Known;
 use super::site::Site;
 use super::{
     attention, bits, control, determinant, einsum, elementwise, gather, linear, linear_attention, loops, microsoft,
-    movement, normalize, optional, pad, pool, qlinear, quantize, recurrent, reduce, refused, resize, rotary, scan, scatter,
-    select, slice, source, unique,
+    movement, normalize, optional, pad, pool, qlinear, quantize, recurrent, reduce, refused, resize, rotary, scan,
+    scatter, select, slice, source, unique,
 };
 
 /// An ONNX operator and how it becomes primitives.
