@@ -66,7 +66,7 @@ pub enum ModelErrorReason {
         found: i64,
     },
     /// The model does not say which version of the ONNX operators it uses.
-    #[error("the model imports no opset of the domain ai.onnx")]
+    #[error("the model imports no operator set")]
     NoOpset,
     /// The version of the ONNX operators is not one of ours.
     #[error(

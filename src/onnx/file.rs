@@ -235,7 +235,9 @@ fn check_versions(model: &ModelProto) -> Result<(), Reason> {
         }
     }
     match versions.get("") {
-        None => Err(Reason::NoOpset),
+        None if versions.is_empty() => Err(Reason::NoOpset),
+        // A model of other domains alone.
+        None => Ok(()),
         Some(found) if (OLDEST_OPSET..=NEWEST_OPSET).contains(found) => Ok(()),
         Some(found) => Err(Reason::Opset { found: *found }),
     }

@@ -105,7 +105,7 @@ fn coverage_document(flags: &[&str], document: &Path) -> Result<(), String> {
         match pair {
             ["--expected", folder] => folders.expected = Some(Path::new(*folder)),
             ["--conformance", folder] => folders.conformance = Some(Path::new(*folder)),
-            ["--architectures", folder] => folders.models.push(("Architectures", Path::new(*folder))),
+            ["--architectures", folder] => folders.models.push((coverage::ARCHITECTURES, Path::new(*folder))),
             ["--deep", folder] => folders.models.push(("At published depth", Path::new(*folder))),
             ["--trained", folder] => folders.models.push(("Trained models", Path::new(*folder))),
             other => return Err(format!("{}: {USAGE}", other.join(" "))),

@@ -176,6 +176,8 @@ fn refusal(step: &'static str, error: &Error) -> Outcome {
             Some(finding) => (finding.operator.as_ref().map(|one| one.name.clone()), finding.reason.clone()),
             None => (None, error.to_string()),
         },
+        // Without the path, which is another one on each machine.
+        Error::Import(ImportError::File(error)) => (None, error.reason.to_string()),
         _ => (None, error.findings().first().map_or_else(|| error.to_string(), |finding| finding.message.clone())),
     };
     Outcome::Refused { operator, step, reason: reason.lines().next().unwrap_or_default().to_string() }
