@@ -13,7 +13,7 @@ use crate::data::{DataError, write_atomically};
 use crate::error::Error;
 use crate::graph_file::looks_like_graph;
 use crate::names;
-use crate::onnx::{self, ImportError, ImportOptions, Imported, Limits, ModelFile};
+use crate::onnx::{self, ImportError, ImportOptions, Imported, ModelFile};
 
 /// The largest composite file that is read, in bytes.
 const MAX_COMPOSITE_BYTES: u64 = 1 << 20;
@@ -42,8 +42,8 @@ pub struct CompileOptions {
     pub unit_seed: bool,
     /// Whether the verifier runs after every pass.
     pub verify: bool,
-    /// The largest model that is read.
-    pub limits: Limits,
+    /// The largest model that is read, which of its inputs are fixed, and which values its initializers have.
+    pub import: ImportOptions,
 }
 
 /// A compiled model.
@@ -75,7 +75,7 @@ pub fn compile_observed(
     observe: &mut dyn FnMut(&PassDef, &Graph),
 ) -> Result<Compiled, Error> {
     let composites = composites(&options.rules)?;
-    let imported = import_model(path, &options.limits)?;
+    let imported = import_model(path, &options.import)?;
     let Requested { wrt, parts, weights, conditions } = Requested::of(&imported, &options.wrt, &options.conditions)?;
     let Imported { mut graph, file, .. } = imported;
     let values = |named: &[(String, Value)]| named.iter().map(|(_, value)| *value).collect();
@@ -110,7 +110,7 @@ pub fn compile_forward(
     options: &CompileOptions,
     observe: &mut dyn FnMut(&PassDef, &Graph),
 ) -> Result<Compiled, Error> {
-    let Imported { mut graph, file, .. } = import_model(path, &options.limits)?;
+    let Imported { mut graph, file, .. } = import_model(path, &options.import)?;
     let report = compile::forward(&mut graph, options.verify, observe)?;
     Ok(Compiled { graph, report, file })
 }
@@ -119,8 +119,8 @@ pub fn compile_forward(
 ///
 /// # Errors
 /// Models that are refused, and relevance graphs, which somebody may take for models.
-pub fn import_model(path: &Path, limits: &Limits) -> Result<Imported, Error> {
-    onnx::import(path, &ImportOptions { limits: limits.clone() }).map_err(|error| match error {
+pub fn import_model(path: &Path, options: &ImportOptions) -> Result<Imported, Error> {
+    onnx::import(path, options).map_err(|error| match error {
         ImportError::File(_) if looks_like_graph(path) => {
             let message = format!("{}: this is a relevance graph, not an ONNX model", path.display());
             Diagnostic::new(message).help("give it to `lrpc run` or `lrpc inspect`").into()

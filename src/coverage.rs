@@ -10,7 +10,7 @@ use lrpc_passes::relevance::composite::Composite;
 
 use crate::compile::{composites, import_model};
 use crate::error::Error;
-use crate::onnx::{Findings, ImportError, Limits, ModelFile, Operator};
+use crate::onnx::{Findings, ImportError, ImportOptions, ModelFile, Operator};
 
 /// Operations of one kind that are treated alike.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,8 +74,8 @@ impl Coverage {
     }
 
     /// The operators that have no lowering.
-    fn of_unsupported(path: &Path, findings: &Findings) -> Result<Coverage, Error> {
-        let file = ModelFile::open(path, &Limits::default()).map_err(ImportError::from)?;
+    fn of_unsupported(path: &Path, import: &ImportOptions, findings: &Findings) -> Result<Coverage, Error> {
+        let file = ModelFile::open_with(path, &import.limits, import.weights).map_err(ImportError::from)?;
         let mut coverage = Coverage { model_nodes: Some(file.graph().node.len()), ..Coverage::default() };
         let mut first: BTreeMap<(&Option<Operator>, &str), &str> = BTreeMap::new();
         for finding in &findings.0 {
@@ -88,17 +88,18 @@ impl Coverage {
     }
 }
 
-/// What the composites that `rules` names (see [`crate::CompileOptions::rules`]) have for the model at `path`.
+/// What the composites that `rules` names (see [`crate::CompileOptions::rules`]) have for the model at `path`, imported with
+/// `options`.
 ///
 /// # Errors
 /// A model that is refused for another reason than unsupported operators, and unknown composites.
-pub fn coverage(path: &Path, rules: &[String]) -> Result<Coverage, Error> {
+pub fn coverage(path: &Path, rules: &[String], import: &ImportOptions) -> Result<Coverage, Error> {
     let composites = composites(rules)?;
     let mut coverage = Coverage::default();
-    let graph = match import_model(path, &Limits::default()) {
+    let graph = match import_model(path, import) {
         Ok(imported) => imported.graph,
         Err(Error::Import(ImportError::Graph { findings, .. })) if findings.all_unsupported() => {
-            return Coverage::of_unsupported(path, &findings);
+            return Coverage::of_unsupported(path, import, &findings);
         }
         Err(error) => return Err(error),
     };

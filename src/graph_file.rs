@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use lrpc_ir::ops::{Op, Source};
 use lrpc_ir::{DType, Graph, TensorType, text, verify};
-use lrpc_kernels::WeightSource;
+use lrpc_kernels::{RunError, RunErrorKind, WeightSource};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, GraphFileError};
-use crate::onnx::{Limits, ModelError, ModelFile, TensorRef};
+use crate::machine;
+use crate::onnx::{ImportOptions, ModelError, ModelFile, TensorRef};
 
 /// The largest graph file that is read, in bytes.
 const MAX_GRAPH_BYTES: u64 = 1 << 30;
@@ -88,7 +89,7 @@ impl LoadedGraph {
     ///
     /// # Errors
     /// A model that is not there, is refused, or is another one.
-    pub fn open_model(&self, model: Option<&Path>, limits: &Limits) -> Result<ModelFile, Error> {
+    pub fn open_model(&self, model: Option<&Path>, import: &ImportOptions) -> Result<ModelFile, Error> {
         let refuse = |reason| Error::GraphFile { path: self.path.clone(), reason };
         let reference = self.graph.model.as_ref().ok_or_else(|| refuse(GraphFileError::NoModel))?;
         let path = match model {
@@ -98,7 +99,7 @@ impl LoadedGraph {
         if model.is_none() && !path.exists() {
             return Err(refuse(GraphFileError::ModelMissing { model: path }));
         }
-        let opened = ModelFile::open(&path, limits);
+        let opened = ModelFile::open_with(&path, &import.limits, import.weights);
         let file = opened.map_err(|error: ModelError| Error::Import(error.into()))?;
         let structure = file.structure_hash();
         let difference = if file.size() != reference.bytes {
@@ -127,9 +128,17 @@ impl ModelWeights {
     /// Finds every weight of `graph` in `file`.
     ///
     /// # Errors
-    /// A weight that is not there, or of another type or shape. `path` is the graph's, for the error.
+    /// A weight that is not there, or of another type or shape; weights that are made up and need more memory than the
+    /// machine has. `path` is the graph's, for the error.
     pub fn locate(graph: &Graph, file: &ModelFile, path: &Path) -> Result<ModelWeights, Error> {
         let mut bytes = BTreeMap::new();
+        let sizes = graph.weights().into_keys().filter_map(|name| Some(file.weight(name)?.made_up()));
+        let needed = sizes.fold(0, u64::saturating_add);
+        let limit = machine::default_memory_limit().unwrap_or(u64::MAX);
+        if needed > limit {
+            let kind = RunErrorKind::Memory { needed, limit };
+            return Err(RunError { kind, step: None, operands: Vec::new() }.into());
+        }
         for (name, value) in graph.weights() {
             let found = file.weight(name).ok_or_else(|| "there is none of that name".to_string());
             let fits = found.and_then(|tensor| check_type(graph.ty(value), &tensor).map(|()| tensor));

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::data::Tensor;
 use crate::graph_file::sha256;
 use crate::inputs::{SeedIndex, is_seed_index};
-use crate::onnx::ModelFile;
+use crate::onnx::{ModelFile, Weights};
 use crate::reduce::Reduce;
 use crate::session::{RunOutcome, SeedTotal};
 
@@ -38,10 +38,11 @@ pub struct Provenance<'a> {
 /// The manifest as JSON. Equal runs give equal manifests: it holds no time and no path.
 pub fn manifest(from: &Provenance<'_>, outcome: &RunOutcome) -> Value {
     let model = from.model.map(|file| {
-        json!({
-            "structure": format!("sha256:{}", file.structure_hash()),
-            "weights": format!("sha256:{}", file.weights_hash()),
-        })
+        let weights = match file.values() {
+            Weights::Stored => format!("sha256:{}", file.weights_hash()),
+            random => random.to_string(),
+        };
+        json!({ "structure": format!("sha256:{}", file.structure_hash()), "weights": weights })
     });
     let inputs: BTreeMap<&str, Value> =
         from.inputs.iter().map(|(name, tensor)| (name.as_str(), input_entry(tensor))).collect();

@@ -276,14 +276,18 @@ impl Graph {
         if !self.names.contains_key(base) {
             return base.into();
         }
-        let mut count = 1u64;
-        loop {
-            let candidate = format!("{base}.{count}");
-            if !self.names.contains_key(candidate.as_str()) {
-                return candidate;
-            }
-            count += 1;
+        let name = |count: u64| format!("{base}.{count}");
+        let is_taken = |count: u64| self.names.contains_key(name(count).as_str());
+        // A name is taken thousands of times where a model repeats itself: the first gap is searched for, not walked to.
+        let (mut taken, mut free) = (0, 1);
+        while is_taken(free) {
+            (taken, free) = (free, free.saturating_mul(2));
         }
+        while free - taken > 1 {
+            let middle = taken + (free - taken) / 2;
+            if is_taken(middle) { taken = middle } else { free = middle }
+        }
+        name(free)
     }
 
     /// Gives `value` another name; where that is taken, the two values exchange names.
@@ -382,6 +386,12 @@ impl Graph {
 
     /// Lets every use of `old` (operands, results, ledger) use `new` instead.
     pub fn replace_uses(&mut self, old: Value, new: Value) {
+        self.replace_operands(old, new);
+        self.replace_roots(&HashMap::from([(old, new)]));
+    }
+
+    /// Lets every operand that is `old` be `new` instead.
+    pub fn replace_operands(&mut self, old: Value, new: Value) {
         let edges: Vec<_> = self
             .nodes
             .edges_directed(index(old.node), Outgoing)
@@ -392,9 +402,14 @@ impl Graph {
             self.nodes.remove_edge(edge);
             self.nodes.add_edge(index(new.node), target, Use { slot, port: new.port });
         }
+    }
+
+    /// Lets sizes, results and ledger lines that name a key name its value instead, and so on from that; no chain of
+    /// replacements may come back to where it began.
+    pub fn replace_roots(&mut self, replaced: &HashMap<Value, Value>) {
         let swap = |value: &mut Value| {
-            if *value == old {
-                *value = new;
+            while let Some(new) = replaced.get(value) {
+                *value = *new;
             }
         };
         self.results.iter_mut().for_each(|result| swap(&mut result.value));

@@ -188,7 +188,11 @@ fn select_needs(select: &Select, operands: &[&TensorType], row: &Row) -> Option<
         Select::ArgMax { axis } | Select::ArgMin { axis } => first(row.axis + usize::from(row.axis >= *axis)),
         Select::TopK { axis, .. } if row.axis != *axis => first(row.axis),
         Select::OneHot { .. } if row.axis < operands.first()?.rank() => first(row.axis),
-        Select::TopK { .. } | Select::OneHot { .. } | Select::NonZero { .. } | Select::LexSort => None,
+        Select::TopK { .. }
+        | Select::OneHot { .. }
+        | Select::NonZero { .. }
+        | Select::LexSort
+        | Select::NonMaxSuppression => None,
     }
 }
 

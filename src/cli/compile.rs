@@ -48,7 +48,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
     let inputs: Vec<_> =
         composite_files(&arguments.compile.rules).chain([("the model", arguments.model.as_path())]).collect();
     check_output(&arguments.output, &inputs)?;
-    let options = arguments.compile.options();
+    let options = arguments.compile.options()?;
     let compiled = if arguments.forward {
         let mut show = |pass: &PassDef, graph: &Graph| print_if_asked(&arguments.print_after, pass, graph);
         compile_forward(&arguments.model, &options, &mut show)?

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::flags::Format;
+use super::flags::{Format, ImportFlags};
 use super::output;
 use crate::compile::composites;
 use crate::coverage::{Coverage, Treatment, coverage};
@@ -22,6 +22,8 @@ pub(super) struct Arguments {
     /// Rules as for `compile`
     #[arg(long, value_name = "NAME|FILE.toml|auto", default_value = "auto")]
     rules: Vec<String>,
+    #[command(flatten)]
+    import: ImportFlags,
     /// Show what becomes of every operator of ONNX instead
     #[arg(long, conflicts_with = "models")]
     ops: bool,
@@ -36,11 +38,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
     }
     // Rules that are not there are told once and not for each model.
     composites(&arguments.rules)?;
+    let import = arguments.import.options()?;
     let mut status = Status::Good;
     let mut reports = Vec::new();
     for model in &arguments.models {
         // A model that is refused does not keep the others from being looked at.
-        match coverage(model, &arguments.rules) {
+        match coverage(model, &arguments.rules, &import) {
             Ok(found) => {
                 let (served, all) = found.served();
                 if (served < all || found.note.is_some()) && status == Status::Good {

@@ -4,21 +4,25 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use lrpc_ir::Bindings;
 use lrpc_ir::plan::Precision;
+use lrpc_ir::{Bindings, Diagnostic};
 use lrpc_passes::bind::{Strategy, Wanted};
 use lrpc_passes::relevance::site::Carrier;
 
 use super::output;
 use crate::compile::CompileOptions;
+use crate::data::{Tensor, read_tensor};
 use crate::error::Error;
 use crate::inputs::SeedIndex;
 use crate::machine;
-use crate::onnx::Limits;
+use crate::onnx::{ImportOptions, Weights};
 use crate::session::RunOptions;
 
 /// The most threads that are used for each core.
 const THREADS_PER_CORE: usize = 4;
+
+/// The largest file of `--given` that is read, in bytes.
+const MAX_GIVEN_BYTES: u64 = 1 << 20;
 
 /// Form of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -103,14 +107,52 @@ pub(super) struct CompileFlags {
     /// What relevance starts with
     #[arg(long, default_value = "value")]
     pub(super) seed: SeedValue,
+    #[command(flatten)]
+    pub(super) import: ImportFlags,
     /// Check all invariants after every pass
     #[arg(long)]
     pub(super) verify: bool,
 }
 
+/// Which values the weights of a model have.
+#[derive(Debug, Args)]
+pub(super) struct WeightFlags {
+    /// Values of the model's initializers: `stored`, or `random:SEED` for a model whose weights are elsewhere: then those
+    /// of floating-point numbers are made up, but for the few of at most 64 elements that the file has. What was compiled
+    /// so is run so
+    #[arg(long, value_name = "stored|random:SEED", default_value = "stored")]
+    weights: Weights,
+}
+
+impl WeightFlags {
+    pub(super) fn import(&self) -> ImportOptions {
+        ImportOptions { weights: self.weights, ..ImportOptions::default() }
+    }
+}
+
+/// What of a model is replaced as it is read.
+#[derive(Debug, Args)]
+pub(super) struct ImportFlags {
+    /// Fix an input of the model that decides its structure (axes, ranks, steps): a file with one small tensor
+    #[arg(long, value_name = "NAME=FILE", value_parser = named_file)]
+    given: Vec<(String, PathBuf)>,
+    #[command(flatten)]
+    weights: WeightFlags,
+}
+
+impl ImportFlags {
+    /// # Errors
+    /// Files of `--given` that are refused.
+    pub(super) fn options(&self) -> Result<ImportOptions, Error> {
+        Ok(ImportOptions { given: given_tensors(&self.given)?, ..self.weights.import() })
+    }
+}
+
 impl CompileFlags {
-    pub(super) fn options(&self) -> CompileOptions {
-        CompileOptions {
+    /// # Errors
+    /// Files of `--given` that are refused.
+    pub(super) fn options(&self) -> Result<CompileOptions, Error> {
+        Ok(CompileOptions {
             rules: self.rules.clone(),
             targets: self.target.clone(),
             wrt: self.wrt.clone(),
@@ -122,9 +164,23 @@ impl CompileFlags {
             all_outputs: self.outputs == Outputs::All,
             unit_seed: self.seed == SeedValue::One,
             verify: self.verify,
-            limits: Limits::default(),
+            import: self.import.options()?,
+        })
+    }
+}
+
+/// The tensors of `--given`.
+///
+/// # Errors
+/// Files that are refused, and names that are given twice.
+fn given_tensors(files: &[(String, PathBuf)]) -> Result<BTreeMap<String, Tensor>, Error> {
+    let mut given = BTreeMap::new();
+    for (name, path) in files {
+        if given.insert(name.clone(), read_tensor(path, MAX_GIVEN_BYTES)?).is_some() {
+            return Err(Diagnostic::request(format!("--given {name} is there twice")).into());
         }
     }
+    Ok(given)
 }
 
 /// How a graph is bound.

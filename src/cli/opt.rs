@@ -15,7 +15,7 @@ use super::paths::check_output;
 use crate::compile::{graph_text, import_model};
 use crate::error::{Error, Status};
 use crate::graph_file::load_graph;
-use crate::onnx::Limits;
+use crate::onnx::ImportOptions;
 
 /// Run passes over a graph, for those who write passes and rules
 #[derive(Debug, Args)]
@@ -94,7 +94,7 @@ fn pipeline(names: Option<&[String]>) -> Result<Vec<PassDef>, Error> {
 /// The graph, and whether it was imported from a model.
 fn read(path: &Path) -> Result<(Graph, bool), Error> {
     if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx")) {
-        return Ok((import_model(path, &Limits::default())?.graph, true));
+        return Ok((import_model(path, &ImportOptions::default())?.graph, true));
     }
     Ok((load_graph(path)?.graph, false))
 }

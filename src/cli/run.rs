@@ -7,7 +7,7 @@ use lrpc_ir::{Diagnostic, Graph};
 use serde_json::json;
 
 use super::audit;
-use super::flags::{self, BindFlags, ExecutionFlags, Format};
+use super::flags::{self, BindFlags, ExecutionFlags, Format, WeightFlags};
 use super::inputs::InputFlags;
 use super::output::{self, ProgressReport};
 use super::paths::check_output;
@@ -18,7 +18,7 @@ use crate::error::{Error, Status};
 use crate::graph_file::{LoadedGraph, ModelWeights, load_graph, needs_weights};
 use crate::inputs::SeedIndex;
 use crate::manifest::{Provenance, conditions_used, manifest};
-use crate::onnx::{Limits, ModelFile};
+use crate::onnx::ModelFile;
 use crate::render::explanation::Group;
 use crate::session::{RunOptions, RunOutcome, Session};
 
@@ -39,6 +39,8 @@ pub(super) struct Arguments {
     /// The ONNX model, if it is not where the graph file says
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
+    #[command(flatten)]
+    weights: WeightFlags,
     #[command(flatten)]
     bind: BindFlags,
     /// What is reduced before it is written: `tokens=sum` or `tokens=abs` for embeddings over the hidden axis,
@@ -66,7 +68,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Status, Error> {
     if let Some(path) = loaded.model_path() {
         check_output(&arguments.output, &[("the model", &path)])?;
     }
-    let model = open_model(&loaded, arguments.model.as_deref())?;
+    let model = open_model(&loaded, arguments)?;
     let weights = match &model {
         Some(file) => ModelWeights::locate(&loaded.graph, file, &loaded.path)?,
         None => ModelWeights::default(),
@@ -115,9 +117,10 @@ fn file_format(path: &Path) -> Result<FileFormat, Error> {
     }
 }
 
-fn open_model(loaded: &LoadedGraph, model: Option<&Path>) -> Result<Option<ModelFile>, Error> {
+fn open_model(loaded: &LoadedGraph, arguments: &Arguments) -> Result<Option<ModelFile>, Error> {
+    let model = arguments.model.as_deref();
     if needs_weights(&loaded.graph) || model.is_some() {
-        return loaded.open_model(model, &Limits::default()).map(Some);
+        return loaded.open_model(model, &arguments.weights.import()).map(Some);
     }
     Ok(None)
 }

@@ -38,6 +38,11 @@ impl ExternalData {
         Ok(())
     }
 
+    /// Whether the file that `tensor` refers to has been opened.
+    pub(super) fn has(&self, tensor: &TensorProto) -> bool {
+        entry(tensor).is_ok_and(|entry| self.files.contains_key(&entry.location))
+    }
+
     /// The bytes of `tensor`; without a length in its entry, `size` bytes.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use super::error::{ModelError, ModelErrorReason as Reason, TensorError};
 use super::external::ExternalData;
 use super::proto::tensor_proto::DataLocation;
 use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
+use super::random::Weights;
 use super::tensor::TensorRef;
 use super::wire::{self, Limits};
 use super::{functions, hash, map};
@@ -43,6 +44,7 @@ pub struct ModelFile {
     versions: functions::Versions,
     external: ExternalData,
     weights: BTreeMap<String, Location>,
+    values: Weights,
 }
 
 /// Where a weight stands.
@@ -68,10 +70,19 @@ impl ModelFile {
     /// When a file cannot be read, is not an ONNX model of a version that we know, exceeds the limits, or has a
     /// tensor whose type, shape and data do not fit together.
     pub fn open(path: &Path, limits: &Limits) -> Result<Self, ModelError> {
-        Self::open_reason(path, limits).map_err(|reason| ModelError { file: path.to_path_buf(), reason })
+        Self::open_with(path, limits, Weights::Stored)
     }
 
-    fn open_reason(path: &Path, limits: &Limits) -> Result<Self, Reason> {
+    /// As [`ModelFile::open`], with these values of the initializers; of random ones the external data need not be
+    /// there.
+    ///
+    /// # Errors
+    /// As [`ModelFile::open`].
+    pub fn open_with(path: &Path, limits: &Limits, values: Weights) -> Result<Self, ModelError> {
+        Self::open_reason(path, limits, values).map_err(|reason| ModelError { file: path.to_path_buf(), reason })
+    }
+
+    fn open_reason(path: &Path, limits: &Limits, values: Weights) -> Result<Self, Reason> {
         let bytes = map::map_file(path)?;
         check_format(&bytes)?;
         wire::check(&bytes, limits)?;
@@ -83,14 +94,18 @@ impl ModelFile {
         let mut check = |name: &dyn Fn() -> String, tensor: &TensorProto| {
             check_tensor(tensor, &mut external, folder).map_err(|reason| Reason::Tensor { name: name(), reason })
         };
-        visit_graph(&graph, &mut check)?;
+        visit_nodes(&graph.node, &mut check)?;
         for function in &model.functions {
             visit_nodes(&function.node, &mut check)?;
+        }
+        for tensor in &graph.initializer {
+            check_initializer(tensor, &mut external, folder, values)
+                .map_err(|reason| Reason::Tensor { name: tensor.name().to_string(), reason })?;
         }
         let (graph, versions) = functions::inline(&model, graph)?;
         let mut weights = BTreeMap::new();
         index_weights(&graph, &mut Vec::new(), "", &mut weights)?;
-        Ok(Self { path: path.to_path_buf(), bytes, model, graph, versions, external, weights })
+        Ok(Self { path: path.to_path_buf(), bytes, model, graph, versions, external, weights, values })
     }
 
     /// The path by which the file was opened.
@@ -140,6 +155,7 @@ impl ModelFile {
             graph = graph.node.get(*node)?.attribute.get(*attribute)?.g.as_deref()?;
         }
         match *site {
+            Site::Initializer(index) if path.is_empty() => self.initializer(graph.initializer.get(index)?),
             Site::Initializer(index) => self.tensor(graph.initializer.get(index)?),
             Site::Constant(index) => self.constant(graph.node.get(index)?),
         }
@@ -156,6 +172,16 @@ impl ModelFile {
             "value_ints" => Some(TensorRef::vector_i64(&attribute.ints)),
             _ => None,
         })
+    }
+
+    /// The data of an initializer of the main graph; `None` if its element type is one that we cannot read.
+    pub fn initializer<'a>(&'a self, tensor: &'a TensorProto) -> Option<TensorRef<'a>> {
+        TensorRef::locate_initializer(tensor, &self.external, self.values).ok().flatten()
+    }
+
+    /// Which values the initializers have.
+    pub fn values(&self) -> Weights {
+        self.values
     }
 
     /// The data of `tensor`, which is part of this file; `None` if its element type is one that we cannot read.
@@ -290,4 +316,19 @@ fn check_tensor(tensor: &TensorProto, external: &mut ExternalData, folder: &Path
         external.open(tensor, folder)?;
     }
     TensorRef::locate(tensor, external).map(|_| ())
+}
+
+/// As [`check_tensor`]; where values are random, external data of floating-point numbers may be missing.
+fn check_initializer(
+    tensor: &TensorProto,
+    external: &mut ExternalData,
+    folder: &Path,
+    values: Weights,
+) -> Result<(), TensorError> {
+    let checked = check_tensor(tensor, external, folder);
+    let missing = matches!(checked, Err(TensorError::ExternalIo { .. } | TensorError::ExternalRange { .. }));
+    if missing && values != Weights::Stored {
+        return TensorRef::locate_initializer(tensor, external, values).map(|_| ());
+    }
+    checked
 }

@@ -23,6 +23,7 @@ pub mod lower;
 mod map;
 mod operators;
 pub mod proto;
+mod random;
 mod schema;
 mod tensor;
 #[cfg(test)]
@@ -33,5 +34,6 @@ pub use error::{ModelError, ModelErrorReason, TensorError};
 pub use file::{ModelFile, NEWEST_IR, NEWEST_OPSET, OLDEST_IR, OLDEST_OPSET};
 pub use lower::{Finding, FindingKind, Findings, ImportError, ImportOptions, Imported, Operator, import};
 pub use operators::{OperatorEntry, Treatment, operator_table};
+pub use random::Weights;
 pub use tensor::{TensorRef, element_type};
 pub use wire::Limits;

@@ -7,6 +7,7 @@ use super::error::TensorError;
 use super::external::ExternalData;
 use super::proto::TensorProto;
 use super::proto::tensor_proto::{DataLocation, DataType};
+use super::random::{Generator, Weights};
 
 /// The element type with this number in `TensorProto.DataType`; `None` for those we cannot read (text, complex numbers,
 /// and elements of less than a byte) and for undefined ones.
@@ -37,7 +38,8 @@ pub struct TensorRef<'a> {
     data: Data<'a>,
 }
 
-/// Where the elements are: as they are in memory (perhaps unaligned), or one number per element in a protobuf field.
+/// Where the elements are: as they are in memory (perhaps unaligned), one number per element in a protobuf field, or
+/// made up.
 #[derive(Clone, Debug)]
 enum Data<'a> {
     Dense(Bytes),
@@ -46,6 +48,7 @@ enum Data<'a> {
     Ints(&'a [i32]),
     Longs(&'a [i64]),
     Unsigned(&'a [u64]),
+    Random(Generator),
 }
 
 impl<'a> TensorRef<'a> {
@@ -54,18 +57,7 @@ impl<'a> TensorRef<'a> {
     /// # Errors
     /// When shape, type and data do not fit together, or external data cannot be reached.
     pub(super) fn locate(tensor: &'a TensorProto, external: &ExternalData) -> Result<Option<Self>, TensorError> {
-        let number = tensor.data_type.unwrap_or_default();
-        if number == 0 || DataType::try_from(number).is_err() {
-            return Err(TensorError::ElementType(number));
-        }
-        if tensor.segment.is_some() {
-            return Err(TensorError::Storage("a segment of a larger tensor"));
-        }
-        let dims = checked_dims(&tensor.dims)?;
-        let Some(dtype) = element_type(number) else { return Ok(None) };
-        let elements = element_count(&dims).ok_or_else(|| TensorError::Overflow(tensor.dims.clone()))?;
-        let size =
-            elements.checked_mul(dtype.size() as u64).ok_or_else(|| TensorError::Overflow(tensor.dims.clone()))?;
+        let Some((dtype, dims, elements, size)) = header(tensor)? else { return Ok(None) };
         let data = if tensor.data_location == Some(DataLocation::External.into()) {
             Data::Dense(external.range(tensor, size)?)
         } else if let Some(raw) = &tensor.raw_data {
@@ -74,6 +66,26 @@ impl<'a> TensorRef<'a> {
             typed(tensor, dtype)
         };
         data.check_length(elements, size)?;
+        Ok(Some(Self { dtype, dims, data }))
+    }
+
+    /// As [`TensorRef::locate`], with random numbers for those that an initializer holds, or would hold if its external
+    /// data were there; integers, and few numbers that are there, are as they are stored.
+    ///
+    /// # Errors
+    /// As [`TensorRef::locate`].
+    pub(super) fn locate_initializer(
+        tensor: &'a TensorProto,
+        external: &ExternalData,
+        weights: Weights,
+    ) -> Result<Option<Self>, TensorError> {
+        let Weights::Random(seed) = weights else { return Self::locate(tensor, external) };
+        let Some((dtype, dims, elements, _)) = header(tensor)? else { return Ok(None) };
+        let missing = tensor.data_location == Some(DataLocation::External.into()) && !external.has(tensor);
+        if !dtype.is_float() || (elements <= Weights::MAX_KEPT && !missing) {
+            return Self::locate(tensor, external);
+        }
+        let data = Data::Random(Generator::new(seed, tensor.name(), &dims));
         Ok(Some(Self { dtype, dims, data }))
     }
 
@@ -108,6 +120,14 @@ impl<'a> TensorRef<'a> {
         element_count(&self.dims).unwrap_or(u64::MAX)
     }
 
+    /// The bytes of memory that [`TensorRef::bytes`] takes where the elements are made up.
+    pub fn made_up(&self) -> u64 {
+        match self.data {
+            Data::Random(_) => self.elements().saturating_mul(self.dtype.size() as u64),
+            _ => 0,
+        }
+    }
+
     /// Whether the elements stand in a file as they stand in memory, so that [`TensorRef::bytes`] copies nothing.
     pub fn is_dense(&self) -> bool {
         matches!(self.data, Data::Dense(_))
@@ -121,6 +141,7 @@ impl<'a> TensorRef<'a> {
             Data::Floats(values) => collect(values, |value| value.to_le_bytes()),
             Data::Doubles(values) => collect(values, |value| value.to_le_bytes()),
             Data::Longs(values) => collect(values, |value| value.to_le_bytes()),
+            Data::Random(generator) => generator.bytes(self.dtype, self.elements()),
             Data::Unsigned(values) if self.dtype.size() == 4 => collect(values, |value| low_bytes::<4>(*value)),
             Data::Unsigned(values) => collect(values, |value| value.to_le_bytes()),
             Data::Ints(values) => match self.dtype.size() {
@@ -136,8 +157,12 @@ impl<'a> TensorRef<'a> {
         self.bytes().chunks_exact(self.dtype.size()).map(|chunk| integer(self.dtype, chunk)).collect()
     }
 
-    /// The elements as floating-point numbers, none of them rounded; `None` if the type is not a floating-point one.
+    /// The elements as floating-point numbers, none of them rounded; `None` if the type is not a floating-point one, and
+    /// for more than a few that are made up, which decide nothing about the graph.
     pub fn floats(&self) -> Option<Vec<f64>> {
+        if matches!(self.data, Data::Random(_)) && self.elements() > Weights::MAX_KEPT {
+            return None;
+        }
         self.bytes().chunks_exact(self.dtype.size()).map(|chunk| float(self.dtype, chunk)).collect()
     }
 }
@@ -151,10 +176,28 @@ impl Data<'_> {
             Self::Ints(values) => (elements, values.len(), "elements"),
             Self::Longs(values) => (elements, values.len(), "elements"),
             Self::Unsigned(values) => (elements, values.len(), "elements"),
+            Self::Random(_) => return Ok(()),
         };
         let found = found as u64;
         if expected == found { Ok(()) } else { Err(TensorError::Length { expected, found, unit }) }
     }
+}
+
+/// Element type, axes, number of elements and of bytes; `None` if the element type is one that we cannot read.
+fn header(tensor: &TensorProto) -> Result<Option<(DType, Vec<u64>, u64, u64)>, TensorError> {
+    let number = tensor.data_type.unwrap_or_default();
+    if number == 0 || DataType::try_from(number).is_err() {
+        return Err(TensorError::ElementType(number));
+    }
+    if tensor.segment.is_some() {
+        return Err(TensorError::Storage("a segment of a larger tensor"));
+    }
+    let dims = checked_dims(&tensor.dims)?;
+    let Some(dtype) = element_type(number) else { return Ok(None) };
+    let overflow = || TensorError::Overflow(tensor.dims.clone());
+    let elements = element_count(&dims).ok_or_else(overflow)?;
+    let size = elements.checked_mul(dtype.size() as u64).ok_or_else(overflow)?;
+    Ok(Some((dtype, dims, elements, size)))
 }
 
 /// The field that `onnx.proto` prescribes for each element type.

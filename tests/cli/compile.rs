@@ -1,5 +1,7 @@
 //! `lrpc compile`.
 
+use lrpc::data::Tensor;
+
 use crate::support::{Place, mnist, repository};
 
 #[test]
@@ -131,6 +133,29 @@ fn models_of_several_operators_compile() {
         let model = repository(&format!("tests/data/models/{name}/model.onnx"));
         place.compile(&model, "m.graph", &["--verify", "--rules", "epsilon"]).good();
     }
+}
+
+#[test]
+fn weights_that_are_elsewhere_are_made_up() {
+    let place = Place::new();
+    let model = repository("tests/data/broken/external_missing.onnx");
+    place.compile(&model, "m.graph", &[]).status(3).says(&["nowhere.bin", "cannot be read"]);
+    place.compile(&model, "m.graph", &["--weights", "random"]).status(2).says(&["random:SEED"]);
+    place.compile(&model, "m.graph", &["--weights", "random:7"]).good();
+    place.write("x.npz", &[("x", Tensor::from_slice(&[1, 2], &[1.0_f32, -0.5]).unwrap())]);
+    let model = model.to_str().unwrap();
+    let outcome = |seed: &str| {
+        place.run(&["--model", model, "--weights", seed, "--audit"]).good();
+        assert_eq!(place.manifest("r.npz")["model"]["weights"], seed);
+        place.read("r.npz").tensors["output/y"].to_f64()
+    };
+    place.run(&["--model", model]).status(3).says(&["nowhere.bin"]);
+    let first = outcome("random:7");
+    assert!(first.iter().all(|y| y.is_finite() && y.abs() < 10.0), "{first:?}");
+    assert_eq!(first, outcome("random:7"));
+    assert_ne!(first, outcome("random:8"));
+    let table = place.lrpc(&["coverage", model, "--weights", "random:7"]).good();
+    assert!(table.text().contains("dot"), "{}", table.text());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use lrpc::coverage::{Coverage, Treatment, coverage};
 use lrpc::data::Tensor;
-use lrpc::onnx::{Limits, ModelFile, Treatment as Operator, operator_table};
+use lrpc::onnx::{ImportOptions, Limits, ModelFile, Treatment as Operator, operator_table};
 use lrpc::{CompileOptions, RunOptions};
 use serde_json::Value;
 
@@ -78,7 +78,7 @@ pub(crate) fn markdown(measured: &Folders<'_>) -> Result<(String, Vec<String>), 
             for model in models(&folder)? {
                 let label = format!("{}/{}", name(&folder), name(&model));
                 let mut row = Row::default();
-                match coverage(&model, &["epsilon".into()]) {
+                match coverage(&model, &["epsilon".into()], &ImportOptions::default()) {
                     Ok(found) => {
                         let (own, path) = found.served();
                         (served, all) = (served + own, all + path);

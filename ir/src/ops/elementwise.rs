@@ -341,9 +341,10 @@ pub enum Binary {
     Or,
     /// One alone; of integers bit by bit.
     Xor,
-    /// The bits of `a` moved by `b` places towards the highest; 0 where `b` is the width or more.
+    /// The bits of `a` moved by `b` places towards the highest; 0 where `b` is negative, or the width or more.
     ShiftLeft,
-    /// The bits of `a` moved by `b` places towards the lowest; 0 where `b` is the width or more.
+    /// The bits of `a` moved by `b` places towards the lowest, behind copies of the sign; where `b` is negative, or the
+    /// width or more, only these are left.
     ShiftRight,
 }
 
@@ -558,7 +559,9 @@ impl Elementwise {
             Elementwise::Binary(Binary::Prelu) if active.get(1) == Some(&true) => Class::Named("active_slope"),
             Elementwise::Binary(Binary::Pow) if active.get(1) == Some(&true) => Class::Named("active_exponent"),
             Elementwise::Binary(Binary::Div) if active.get(1) == Some(&true) => Class::Elementwise,
-            Elementwise::Binary(Binary::Mod | Binary::Fmod) => Class::Named("remainder"),
+            Elementwise::Binary(Binary::Mod | Binary::Fmod) if active.get(1) == Some(&true) => {
+                Class::Named("remainder")
+            }
             Elementwise::Binary(_) => Class::Elementwise,
             Elementwise::Compare(_) => Class::Opaque("a comparison is a step"),
             Elementwise::Where => Class::Select,

@@ -183,7 +183,8 @@ impl Op {
     pub fn mnemonics() -> impl Iterator<Item = &'static str> {
         let others = ["input", "weight", "const", "iota", "size", "noise", "promise", "dot", "conv", "conv_transpose"];
         let others = others.into_iter().chain(["reshape", "transpose", "slice", "pad", "concat", "broadcast"]);
-        let others = others.chain(["gather", "scatter_add", "argmax", "argmin", "top_k", "one_hot"]);
+        let others =
+            others.chain(["gather", "scatter_add", "argmax", "argmin", "top_k", "one_hot", "non_max_suppression"]);
         let others = others.chain(["non_zero", "lex_sort"]);
         let others = others.chain(["pool", "pool_transpose", "pool_argmax", "resize", "resize_transpose"]);
         let others = others.chain(["cumulative_sum", "cumulative_product"]);

@@ -62,6 +62,11 @@ pub enum Select {
         /// The result's element type.
         dtype: DType,
     },
+    /// The boxes that do not overlap, as `i64`: for each sample and class the boxes chosen from the best score down, then
+    /// −1. Operands are two corners of each box that lie across, `[samples, boxes, 4]` as y, x, y, x; the scores,
+    /// `[samples, classes, boxes]`; how many boxes are chosen at most, `i64[]`; by which share of their common area boxes
+    /// may overlap; and which score a box has to be above.
+    NonMaxSuppression,
 }
 
 impl Select {
@@ -76,6 +81,7 @@ impl Select {
             Select::NonZero { .. } => "non_zero",
             Select::LexSort => "lex_sort",
             Select::OneHot { .. } => "one_hot",
+            Select::NonMaxSuppression => "non_max_suppression",
         }
     }
 
@@ -95,7 +101,7 @@ impl Select {
                 attributes.integer("axis", *axis as i64);
                 attributes.flag("largest", *largest);
             }
-            Select::OneHot { .. } | Select::NonZero { .. } | Select::LexSort => {}
+            Select::OneHot { .. } | Select::NonZero { .. } | Select::LexSort | Select::NonMaxSuppression => {}
         }
     }
 
@@ -117,6 +123,7 @@ impl Select {
             }
             "non_zero" => Select::NonZero { count: length(result, 1)? },
             "lex_sort" => Select::LexSort,
+            "non_max_suppression" => Select::NonMaxSuppression,
             "argmax" => Select::ArgMax { axis: reader.axis("axis")? },
             "argmin" => Select::ArgMin { axis: reader.axis("axis")? },
             "one_hot" => {
@@ -187,6 +194,20 @@ impl Select {
                     _ => Err(format!("takes a matrix, not {x}")),
                 }
             }
+            Select::NonMaxSuppression => {
+                let [boxes, scores, most, overlap, least] = arity(operands)?;
+                let [samples, _, count] = scores.shape.as_slice() else {
+                    return Err(format!("scores have three axes, not {scores}"));
+                };
+                let wanted = [samples.clone(), count.clone(), Dim::Known(4)];
+                super::expect_floats(scores)?;
+                super::expect_shape("the operand with boxes", &boxes.shape, &wanted)?;
+                let limits = [overlap, least].map(|limit| limit.dtype == scores.dtype && limit.rank() == 0);
+                if boxes.dtype != scores.dtype || limits != [true; 2] || *most != TensorType::new(DType::I64, vec![]) {
+                    return Err(format!("limits of {scores} are {most}, {overlap} and {least}"));
+                }
+                Ok(scores.with_dtype(DType::I64))
+            }
             Select::OneHot { depth, dtype } => {
                 let [index] = arity(operands)?;
                 expect_integers(index)?;
@@ -206,6 +227,7 @@ impl Select {
             | Select::TopK { .. }
             | Select::NonZero { .. }
             | Select::LexSort
+            | Select::NonMaxSuppression
             | Select::OneHot { .. } => Class::Opaque("an index carries nothing"),
         }
     }
@@ -221,7 +243,11 @@ impl Select {
             }
             Select::OneHot { depth, dtype } => Select::OneHot { depth: map(depth)?, dtype: *dtype },
             Select::NonZero { count } => Select::NonZero { count: map(count)? },
-            Select::Gather { .. } | Select::ArgMax { .. } | Select::ArgMin { .. } | Select::LexSort => self.clone(),
+            Select::Gather { .. }
+            | Select::ArgMax { .. }
+            | Select::ArgMin { .. }
+            | Select::LexSort
+            | Select::NonMaxSuppression => self.clone(),
         })
     }
 }

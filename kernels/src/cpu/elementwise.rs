@@ -234,7 +234,9 @@ macro_rules! integers {
             }
             #[inline(always)]
             fn shift_right(self, places: $number) -> $number {
-                u32::try_from(places).ok().and_then(|places| self.checked_shr(places)).unwrap_or(0)
+                // Moved by half the width twice, only copies of the sign are left.
+                let half = <$number>::BITS / 2;
+                u32::try_from(places).ok().and_then(|places| self.checked_shr(places)).unwrap_or((self >> half) >> half)
             }
             #[inline(always)]
             fn is_nan(self) -> bool { false }

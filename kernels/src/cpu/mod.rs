@@ -6,6 +6,7 @@
 mod arena;
 mod audit;
 mod blame;
+mod boxes;
 mod control;
 mod elementwise;
 mod executor;

@@ -4,6 +4,7 @@ use lrpc_ir::DType;
 use lrpc_ir::ops::Select;
 use rayon::prelude::*;
 
+use super::boxes;
 use super::view::{View, ViewMut, around, count, ensure, for_number, operands, row_major};
 use crate::error::RunErrorKind;
 use crate::memory::Plain;
@@ -62,6 +63,7 @@ pub(super) fn run(op: &Select, inputs: &[View<'_>], output: &mut ViewMut<'_>) ->
                 Ok(())
             })
         }
+        Select::NonMaxSuppression => boxes::run(inputs, output),
         Select::OneHot { .. } => {
             let [index] = operands(inputs)?;
             let depth = *output.shape.last().ok_or_else(|| RunErrorKind::plan("a one_hot has an axis"))?;

@@ -2,7 +2,7 @@
 
 use lrpc_ir::graph::Value;
 use lrpc_ir::ops::{Binary, Compare, Elementwise, Function, Op, Unary};
-use lrpc_ir::{Diagnostic, TensorType};
+use lrpc_ir::{DType, Diagnostic, TensorType};
 
 use super::movement;
 use crate::relevance::builder::{Built, RelevanceBuilder};
@@ -32,10 +32,11 @@ pub(super) fn vjp(
         }
         Elementwise::Cast(_) => movement::adjoint(b, site, slot, cotangent),
         Elementwise::Narrow(_) => Ok(cotangent),
-        // The slope of what quantisation rounds.
-        Elementwise::Quantize | Elementwise::Dequantize => {
-            let dtype = b.graph().ty(site.operands[slot]).dtype.of_relevance();
-            b.cast(cotangent, dtype, "t")
+        Elementwise::Quantize => quantize_vjp(b, site, cotangent),
+        Elementwise::Dequantize => {
+            let scale = b.activation(site.operands[1])?;
+            let product = b.mul(cotangent, scale, "t")?;
+            b.cast(product, DType::F32, "t")
         }
         Elementwise::Derivative(_) | Elementwise::Secant(_) | Elementwise::Compare(_) | Elementwise::BitCast { .. } => {
             Err(Diagnostic::new(format!("`{}` has no derivative", op.mnemonic())))
@@ -47,6 +48,8 @@ fn binary_vjp(b: &mut RelevanceBuilder, site: &Site, binary: Binary, slot: usize
     let other = |b: &mut RelevanceBuilder| b.activation(site.operands[1 - slot]);
     match (binary, slot) {
         (Binary::Add, _) | (Binary::Sub, 0) => Ok(cotangent),
+        // Between its jumps a remainder goes up with the dividend.
+        (Binary::Mod | Binary::Fmod, 0) => Ok(cotangent),
         (Binary::Sub, _) => b.scale(cotangent, -1.0, "t"),
         (Binary::Mul, _) => {
             let other = other(b)?;
@@ -74,6 +77,24 @@ fn binary_vjp(b: &mut RelevanceBuilder, site: &Site, binary: Binary, slot: usize
         (Binary::Pow, 0) => pow_slope(b, site, cotangent),
         _ => Err(Diagnostic::new(format!("`{}` has no derivative there", site.op.mnemonic()))),
     }
+}
+
+/// The slope of what is rounded, `1/scale`, and 0 where the integer is the least or the greatest and the number lies
+/// beyond it.
+fn quantize_vjp(b: &mut RelevanceBuilder, site: &Site, cotangent: Value) -> Built<Value> {
+    let operands = site.operands.iter().map(|&operand| b.activation(operand)).collect::<Built<Vec<_>>>()?;
+    let &[x, scale, zero] = &operands[..] else { return Err(Diagnostic::new("`quantize` has three operands")) };
+    let q = b.activation(site.output)?;
+    let stood_for = b.op(Op::Elementwise(Elementwise::Dequantize), &[q, scale, zero], "rounded")?;
+    let off = b.sub(x, stood_for, "off")?;
+    let off = b.magnitude(off, "off")?;
+    // Half a step, and what the division may round.
+    let half = b.scale(scale, 0.501, "half")?;
+    let inside = b.op(Op::Elementwise(Elementwise::Compare(Compare::LessOrEqual)), &[off, half], "inside")?;
+    let dtype = b.ty(x).dtype;
+    let cotangent = b.cast(cotangent, dtype, "t")?;
+    let slope = b.binary(Binary::Div, cotangent, scale, "t")?;
+    mask(b, inside, slope, true)
 }
 
 /// `f(x)/x = f'(x)` of a PReLU.

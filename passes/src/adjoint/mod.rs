@@ -5,6 +5,7 @@ pub mod linear;
 pub mod movement;
 pub mod normalize;
 pub mod pool;
+mod product;
 pub mod select;
 
 use lrpc_ir::graph::Value;
@@ -48,7 +49,7 @@ fn reduce(b: &mut RelevanceBuilder, site: &Site, op: &Reduce, cotangent: Value) 
             divide_by(b, copies, &count)
         }
         ReduceKind::Max | ReduceKind::Min => select::reduce_winner(b, site, op, cotangent),
-        ReduceKind::Product => Err(Diagnostic::new("`reduce_product` has no rule")),
+        ReduceKind::Product => product::reduce(b, site, op, cotangent),
     }
 }
 
@@ -81,6 +82,6 @@ fn scan(b: &mut RelevanceBuilder, op: &Scan, cotangent: Value) -> Built<Value> {
         Scan::CumulativeSum { axis, exclusive, reverse } => {
             b.op(Op::Scan(Scan::CumulativeSum { axis, exclusive, reverse: !reverse }), &[cotangent], "t")
         }
-        Scan::CumulativeProduct { .. } => Err(Diagnostic::new("`cumulative_product` has no rule")),
+        Scan::CumulativeProduct { .. } => Err(Diagnostic::new("`cumulative_product` has no derivative here")),
     }
 }

@@ -18,6 +18,7 @@ type Key = (Op, Vec<Value>, Vec<TensorType>, Region);
 
 fn merge_equal(graph: &mut Graph, context: &mut Context) -> Result<(), Diagnostics> {
     let mut seen: HashMap<Key, Value> = HashMap::new();
+    let mut replaced = HashMap::new();
     for node in graph.order() {
         let content = graph.node(node);
         if matches!(content.op, Op::Source(Source::Input(_) | Source::Weight(..)) | Op::Control(_)) {
@@ -29,13 +30,15 @@ fn merge_equal(graph: &mut Graph, context: &mut Context) -> Result<(), Diagnosti
             Some(_) if context.pinned.contains(&value) => {}
             Some(&first) => {
                 context.patched(PASS.name, graph, value);
-                graph.replace_uses(value, first);
+                graph.replace_operands(value, first);
+                replaced.insert(value, first);
             }
             None => {
                 seen.insert(key, value);
             }
         }
     }
+    graph.replace_roots(&replaced);
     Ok(())
 }
 

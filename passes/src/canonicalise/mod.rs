@@ -2,6 +2,7 @@
 
 mod absorb_transposes;
 mod fold_batch_norm;
+mod fold_scales;
 mod hoist_prepare;
 mod merge_affine;
 mod merge_bias;
@@ -30,6 +31,7 @@ pub const PIPELINE: &[PassDef] = &[
     recognise_group_norm::PASS,
     merge_affine::PASS,
     recognise_activations::PASS,
+    fold_scales::PASS,
     absorb_transposes::PASS,
     split_bias::PASS,
     merge_bias::PASS,

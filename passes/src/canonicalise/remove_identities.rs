@@ -2,6 +2,8 @@
 //!
 //! Before: `%b = reshape %a : T` with `%a : T`. After: every use of `%b` uses `%a`.
 
+use std::collections::HashMap;
+
 use lrpc_ir::graph::{Graph, NodeId, Value};
 use lrpc_ir::ops::{Elementwise, Function, Movement, Op};
 use lrpc_ir::{Diagnostics, Dim};
@@ -15,6 +17,7 @@ pub(super) const PASS: PassDef = PassDef {
 };
 
 fn remove_identities(graph: &mut Graph, context: &mut Context) -> Result<(), Diagnostics> {
+    let mut replaced = HashMap::new();
     for node in graph.order() {
         let value = Value::from(node);
         let Some(operand) = graph.operand(node, 0).filter(|_| is_identity(graph, node)) else { continue };
@@ -23,9 +26,11 @@ fn remove_identities(graph: &mut Graph, context: &mut Context) -> Result<(), Dia
             continue;
         }
         context.patched(PASS.name, graph, value);
-        graph.replace_uses(value, operand);
-        merge_promises(graph, operand);
+        graph.replace_operands(value, operand);
+        replaced.insert(value, operand);
+        merge_promises(graph, operand, &mut replaced);
     }
+    graph.replace_roots(&replaced);
     // A reshape of a reshape, seen from the later one.
     for node in graph.order() {
         let Op::Movement(Movement::Reshape { shape }) = graph.node(node).op.clone() else { continue };
@@ -44,11 +49,14 @@ fn remove_identities(graph: &mut Graph, context: &mut Context) -> Result<(), Dia
 }
 
 /// A value is promised once, also where it takes the place of another that had a promise of its own.
-fn merge_promises(graph: &mut Graph, value: Value) {
+fn merge_promises(graph: &mut Graph, value: Value, replaced: &mut HashMap<Value, Value>) {
     let users = graph.users(value).into_iter().map(|(user, _)| user);
     let promises: Vec<NodeId> = users.filter(|&user| graph.node(user).op == Op::Promise).collect();
     if let Some((&first, others)) = promises.split_first() {
-        others.iter().for_each(|&other| graph.replace_uses(other.into(), first.into()));
+        for &other in others {
+            graph.replace_operands(other.into(), first.into());
+            replaced.insert(other.into(), first.into());
+        }
     }
 }
 

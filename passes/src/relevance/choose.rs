@@ -181,13 +181,12 @@ impl Walk<'_> {
             || self.wrt.contains(&map)
             || self.request.between.contains(&map)
             || self.masks.contains_key(&map);
-        // Constants of the file have been merged where they have the form of a bias.
-        let computed = !graph.is_constant(addend) && !dependent.contains(&addend);
+        let is_independent = !dependent.contains(&addend);
         let step = before.iter_mut().rev().find_map(|passage| match passage {
             Passage::Rule(step) if step.output == map && matches!(step.class, Class::Linear { .. }) => Some(step),
             _ => None,
         });
-        match step.filter(|step| !read_elsewhere && computed && bias(step) == bias(sum)) {
+        match step.filter(|step| !read_elsewhere && is_independent && bias(step) == bias(sum)) {
             Some(step) => {
                 (step.output, step.addend) = (sum.output, Some(addend));
                 true

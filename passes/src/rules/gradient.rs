@@ -39,6 +39,7 @@ pub(super) const RULE: RuleDef = RuleDef {
         "normalize",
         "softmax",
         "log_softmax",
+        "reduce_product",
     ],
     emit,
 };

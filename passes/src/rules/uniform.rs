@@ -1,6 +1,6 @@
-//! Uniform rule for linear maps, sums and average pooling.
+//! Uniform rule for linear maps, sums, average pooling and products over axes.
 
-use lrpc_ir::ops::{Binary, Elementwise, Op, Pool, PoolKind, ReduceKind, Select};
+use lrpc_ir::ops::{Binary, Elementwise, Op, Pool, PoolKind, ReduceKind, Scan, Select};
 use lrpc_ir::{Absorbed, Diagnostic, DiagnosticKind};
 
 use super::RuleDef;
@@ -13,14 +13,15 @@ use crate::relevance::site::{Flow, Site};
 const DOC: &str = "
 # Formula
 Each of the k inputs that an output sees receives R/k, whatever weights and values are: R_x = VJP_1(R / k). Padding is no
-input. Of an addition both operands receive R/2.
+input. Of an addition both operands receive R/2, of a product over an axis each of its k factors R/k.
 
 # Conserves?
 Exactly, but for half of an addition's R where one operand is a constant, which is in the ledger as bias, and for outputs
 that see no input at all, which are in the ledger with the stabiliser. It puts relevance where x = 0.
 
 # Use when
-Average pooling, where every place is to count alike; linear maps whose weights are to be ignored without a stabiliser.
+Average pooling, where every place is to count alike; linear maps whose weights are to be ignored without a stabiliser;
+products of many factors, of which Half is the case of two.
 
 # Parameters
 None.
@@ -33,8 +34,13 @@ Bach et al. 2015, section on linear maps without weights; pooling: Lee & Arias 2
 window=[3, 3], pad=1}
 ";
 
-pub(super) const RULE: RuleDef =
-    RuleDef { name: "Uniform", doc: DOC, parameters: &[], classes: &["linear", "additive"], emit };
+pub(super) const RULE: RuleDef = RuleDef {
+    name: "Uniform",
+    doc: DOC,
+    parameters: &[],
+    classes: &["linear", "additive", "reduce_product", "cumulative_product"],
+    emit,
+};
 
 fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     let relevance = site.relevance(b)?;
@@ -58,6 +64,8 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
             adjoint::vjp(b, &Site { op: mean, ..site.clone() }, 0, relevance)?
         }
         Op::Scan(_) | Op::Select(Select::ScatterAdd { .. }) => {
+            // What an element of a running product depends on is what a running sum adds up.
+            let site = &Site { op: as_sum(&site.op), ..site.clone() };
             let ty = b.ty(site.operands[0]);
             let ones = b.filled(1.0, ty.dtype, &ty.shape)?;
             let mut operands = vec![ones];
@@ -76,9 +84,34 @@ fn emit(b: &mut RelevanceBuilder, site: &Site) -> Built<Vec<Flow>> {
     site.flows(b, |_, _| Ok(Flow::Relevance(result)))
 }
 
+fn as_sum(op: &Op) -> Op {
+    match *op {
+        Op::Scan(Scan::CumulativeProduct { axis, exclusive, reverse }) => {
+            Op::Scan(Scan::CumulativeSum { axis, exclusive, reverse })
+        }
+        ref other => other.clone(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use crate::testing::{apply_rule, check_rule};
+
+    #[test]
+    fn uniform_products() {
+        check_rule(
+            "uniform_products",
+            "Uniform",
+            "",
+            r#"
+        input %x : f32[N, 4]
+        forward
+          %h = cumulative_product %x {axis=1} : f32[N, 4] from "/cumprod"
+          %y = reduce_product %h {axes=[1]} : f32[N] from "/prod"
+        result "output/y" = %y
+        "#,
+        );
+    }
 
     #[test]
     fn uniform_conv() {

@@ -98,7 +98,7 @@ fn check_output_name(path: &Path, expected: &'static str, arguments: &Arguments)
 
 /// Compiles the model.
 fn compile(arguments: &Arguments) -> Result<Compiled, Error> {
-    compile_printing(&arguments.model, &arguments.compile.options(), &[])
+    compile_printing(&arguments.model, &arguments.compile.options()?, &[])
 }
 
 /// Runs what a graph file would hold.

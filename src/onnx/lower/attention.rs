@@ -107,8 +107,9 @@ fn weights(site: &mut Site, queries: Value, keys: Value) -> Lowered<Value> {
         site.unary(Function::Scale, [cap, 0.0], bounded)?
     };
     let masked = mask(site, capped)?;
-    // A row in which nothing is allowed attends to nothing.
-    let safe = masked != capped;
+    // A row in which nothing is allowed attends to nothing; a causal mask alone has no such row.
+    let windows = [site.int_or("left_window_size", -1)?, site.int_or("right_window_size", -1)?];
+    let safe = site.has_input(3) || site.has_input(6) || windows.iter().any(|size| *size >= 0);
     let weights = site.emit(Op::Normalize(Normalize::Softmax { axis: 3, safe }), &[masked])?;
     let stages = [scores, capped, masked, weights];
     if let Some(asked) = usize::try_from(stage).ok().and_then(|stage| stages.get(stage)) {

@@ -211,6 +211,10 @@ fn prelu(site: &mut Site) -> Lowered {
 
 fn chain(site: &mut Site, op: Binary) -> Lowered<Value> {
     let inputs = site.all_inputs()?;
+    joined(site, op, &inputs)
+}
+
+fn joined(site: &mut Site, op: Binary, inputs: &[Value]) -> Lowered<Value> {
     let Some((first, rest)) = inputs.split_first() else { return invalid("there are no inputs") };
     rest.iter().try_fold(*first, |total, next| site.binary(op, total, *next))
 }
@@ -221,9 +225,15 @@ fn variadic(site: &mut Site, op: Binary) -> Lowered {
 }
 
 fn mean(site: &mut Site) -> Lowered {
-    let sum = chain(site, Binary::Add)?;
-    let count = site.input_count();
-    let result = if count == 1 { sum } else { site.unary(Function::Scale, [1.0 / count as f64, 0.0], sum)? };
+    let mut inputs = site.all_inputs()?;
+    let share = 1.0 / inputs.len().max(1) as f64;
+    // Shares of the operands are summed, so that what rules divide by is the mean and not the sum.
+    if inputs.len() > 1 {
+        for input in &mut inputs {
+            *input = site.unary(Function::Scale, [share, 0.0], *input)?;
+        }
+    }
+    let result = joined(site, Binary::Add, &inputs)?;
     site.output(0, result)
 }
 

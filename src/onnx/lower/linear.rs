@@ -141,7 +141,7 @@ fn pads_for(full: &[Dim], target: &[Dim], upper: bool) -> Lowered<Vec<Dim>> {
 }
 
 /// `alpha·A·B + beta·C`. `alpha` goes to B and `beta` to C, so that what is left is one linear map with a bias.
-fn gemm(site: &mut Site) -> Lowered {
+pub(super) fn gemm_value(site: &mut Site) -> Lowered<Value> {
     let (a, mut b) = (site.input(0)?, site.input(1)?);
     let alpha = site.float_or("alpha", 1.0)?;
     let beta = site.float_or("beta", 1.0)?;
@@ -156,24 +156,26 @@ fn gemm(site: &mut Site) -> Lowered {
     let dot = Op::Linear(Linear::Dot(Dot { batch: vec![], contract }));
     let columns = site.ty(b).shape[usize::from(!right)].clone();
     let Some(mut c) = site.optional_input(2)? else {
-        let result = site.emit(dot, &[a, b])?;
-        return site.output(0, result);
+        return site.emit(dot, &[a, b]);
     };
     if beta != 1.0 {
         c = site.unary(Function::Scale, [beta, 0.0], c)?;
     }
     let shape = site.ty(c).shape;
     let per_row = shape.len() == 2 && shape[0] != Dim::Known(1);
-    let result = if per_row || shape.len() > 2 {
+    if per_row || shape.len() > 2 {
         let product = site.emit(dot, &[a, b])?;
         let wanted = site.ty(product).shape;
         let c = site.broadcast(c, &wanted)?;
-        site.binary(Binary::Add, product, c)?
-    } else {
-        let flat = site.reshape(c, shape.last().cloned().into_iter().collect())?;
-        let bias = site.broadcast(flat, &[columns])?;
-        site.emit(dot, &[a, b, bias])?
-    };
+        return site.binary(Binary::Add, product, c);
+    }
+    let flat = site.reshape(c, shape.last().cloned().into_iter().collect())?;
+    let bias = site.broadcast(flat, &[columns])?;
+    site.emit(dot, &[a, b, bias])
+}
+
+fn gemm(site: &mut Site) -> Lowered {
+    let result = gemm_value(site)?;
     site.output(0, result)
 }
 

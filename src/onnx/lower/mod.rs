@@ -15,12 +15,14 @@ mod elementwise;
 mod evaluate;
 mod finding;
 mod gather;
+mod given;
 mod known;
 mod linear;
 mod linear_attention;
 mod loops;
 mod loss;
 mod lowering;
+mod microsoft;
 mod movement;
 mod nested;
 mod normalize;
@@ -66,8 +68,10 @@ pub use table::{OpDef, operators};
 use super::file::{ModelFile, canonical_domain};
 use super::proto::tensor_shape_proto::dimension;
 use super::proto::{NodeProto, ValueInfoProto, type_proto};
+use super::random::Weights;
 use super::tensor::element_type;
 use super::wire::Limits;
+use crate::data::Tensor;
 use finding::{Lowered, Refusal, invalid, unsupported};
 use lowering::{Keep, Lowering, Slot};
 use site::Site;
@@ -77,6 +81,10 @@ use site::Site;
 pub struct ImportOptions {
     /// The largest model that is read.
     pub limits: Limits,
+    /// Graph inputs that are constants of the program instead, by name: at most 64 elements each.
+    pub given: BTreeMap<String, Tensor>,
+    /// Which values the initializers have.
+    pub weights: Weights,
 }
 
 /// A model as a graph.
@@ -97,18 +105,19 @@ pub struct Imported {
 /// # Errors
 /// When the file is refused, or with everything in the graph that is invalid or not supported.
 pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported, ImportError> {
-    let file = ModelFile::open(path, &options.limits)?;
-    let (graph, values) = lower(&file)
+    let file = ModelFile::open_with(path, &options.limits, options.weights)?;
+    let (graph, values) = lower(&file, &options.given)
         .map_err(|findings| ImportError::Graph { file: path.to_path_buf(), findings: Findings(findings) })?;
     Ok(Imported { graph, file, values })
 }
 
-fn lower(file: &ModelFile) -> Result<(Graph, BTreeMap<String, Value>), Vec<Finding>> {
+fn lower(file: &ModelFile, given: &BTreeMap<String, Tensor>) -> Result<(Graph, BTreeMap<String, Value>), Vec<Finding>> {
     let findings = structure::check(file);
     if !findings.is_empty() {
         return Err(findings);
     }
     let mut import = Import { lowering: Lowering::new(file), findings: Vec::new() };
+    import.given(given);
     import.sources();
     import.nodes();
     import.results();
@@ -133,12 +142,33 @@ struct Import<'m> {
 }
 
 impl<'m> Import<'m> {
+    /// Inputs that are constants of the program.
+    fn given(&mut self, given: &BTreeMap<String, Tensor>) {
+        let inputs = &self.lowering.file.graph().input;
+        for (name, tensor) in given {
+            match inputs.iter().find(|input| input.name() == name) {
+                Some(input) => {
+                    let outcome = given::define(&mut self.lowering, input, tensor);
+                    self.refuse_value(input.name(), outcome);
+                }
+                None => {
+                    let names: Vec<&str> = inputs.iter().map(|input| input.name()).collect();
+                    let reason = format!("--given {name}: the model has no such input; it has {}", names.join(", "));
+                    self.report(Refusal::Invalid(reason), name.clone(), None);
+                }
+            }
+        }
+    }
+
     /// Initializers and graph inputs. An input with an initializer of its name is a parameter with a default, as files
     /// up to IR version 3 write all their weights.
     fn sources(&mut self) {
         let graph = self.lowering.file.graph();
         for tensor in &graph.initializer {
-            match self.lowering.file.tensor(tensor) {
+            if self.lowering.slot(tensor.name()).is_some() {
+                continue;
+            }
+            match self.lowering.file.initializer(tensor) {
                 Some(data) => self.lowering.define_tensor(tensor.name(), data, Keep::Reference),
                 None => self.refuse_value(tensor.name(), unsupported("its element type is not supported")),
             }

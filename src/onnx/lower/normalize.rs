@@ -17,7 +17,8 @@ pub(super) const OPERATORS: &[OpDef] = &[
     OpDef::new("InstanceNormalization", 6, instance_norm),
     OpDef::new("GroupNormalization", 18, group_norm_of_groups),
     OpDef::new("GroupNormalization", 21, group_norm),
-    OpDef::new("LayerNormalization", 17, layer_norm),
+    // Older models have it from ONNX Runtime, in the same domain.
+    OpDef::new("LayerNormalization", 1, layer_norm),
     OpDef::new("RMSNormalization", 23, rms_norm),
     OpDef::new("LpNormalization", 1, lp_norm),
     OpDef::new("MeanVarianceNormalization", 9, mean_variance),
@@ -135,7 +136,7 @@ fn normalised(site: &mut Site, x: Value) -> Lowered<(usize, Vec<Dim>)> {
     Ok((first, shape.into_iter().skip(first).collect()))
 }
 
-fn layer_norm(site: &mut Site) -> Lowered {
+pub(super) fn layer_norm(site: &mut Site) -> Lowered {
     let x = site.input(0)?;
     let (axis, shape) = normalised(site, x)?;
     let scale = parameter(site, 1, x)?;
@@ -202,7 +203,20 @@ fn local_response(site: &mut Site) -> Lowered {
     site.output(0, result)
 }
 
-fn rms_norm(site: &mut Site) -> Lowered {
+/// The layer norm of `x` over its last axis, with the inputs `parameters` as scale and bias.
+pub(super) fn normalised_last(site: &mut Site, x: Value, parameters: [usize; 2]) -> Lowered<Value> {
+    let ty = site.ty(x);
+    let last = axis(-1, ty.rank())?;
+    let scale = parameter(site, parameters[0], x)?;
+    let bias = match site.has_input(parameters[1]) {
+        true => parameter(site, parameters[1], x)?,
+        false => site.filled(ty.with_shape(ty.shape.iter().skip(last).cloned().collect()), 0.0)?,
+    };
+    let eps = Float(site.float_or("epsilon", 1e-12)?);
+    site.emit(Op::Normalize(Normalize::LayerNorm { axis: last, eps }), &[x, scale, bias])
+}
+
+pub(super) fn rms_norm(site: &mut Site) -> Lowered {
     let x = site.input(0)?;
     let (axis, shape) = normalised(site, x)?;
     let scale = parameter(site, 1, x)?;
@@ -248,13 +262,13 @@ fn mean_variance(site: &mut Site) -> Lowered {
         site.emit(Op::Reduce(Reduce { kind: ReduceKind::Mean, axes: axes.clone(), keep: true }), &[x])
     };
     let average = mean(site, x)?;
-    let square = site.binary(Binary::Mul, x, x)?;
-    let of_squares = mean(site, square)?;
-    let square_of = site.binary(Binary::Mul, average, average)?;
-    let variance = site.binary(Binary::Sub, of_squares, square_of)?;
+    let centred = site.binary(Binary::Sub, x, average)?;
+    // The mean of squares of what is divided, not that of squares less the square of the mean: the same number, rounded
+    // less, and seen to be what normalises.
+    let square = site.binary(Binary::Mul, centred, centred)?;
+    let variance = mean(site, square)?;
     let deviation = site.unary(Function::Sqrt, [0.0; 2], variance)?;
     let deviation = site.unary(Function::Shift, [1e-9, 0.0], deviation)?;
-    let centred = site.binary(Binary::Sub, x, average)?;
     let result = site.binary(Binary::Div, centred, deviation)?;
     site.output(0, result)
 }

@@ -8,6 +8,7 @@ use lrpc_ir::{Dim, Op, Value};
 
 use super::finding::{Lowered, invalid};
 use super::linear::spatial;
+use super::quantize::whole;
 use super::site::Site;
 use super::table::OpDef;
 use super::window::{self, Windows};
@@ -47,6 +48,12 @@ fn windows(site: &mut Site, x: Value) -> Lowered<Window> {
 
 /// Pools `x` by windows as the node states them.
 fn pool(site: &mut Site, x: Value, kind: PoolKind) -> Lowered<Value> {
+    let dtype = site.ty(x).dtype;
+    if dtype.is_integer() {
+        let numbers = site.cast(x, DType::F64)?;
+        let pooled = pool(site, numbers, kind)?;
+        return whole(site, pooled, dtype);
+    }
     let window = windows(site, x)?;
     emit(site, x, kind, window)
 }
@@ -68,11 +75,10 @@ fn max_pool(site: &mut Site) -> Lowered {
     let by_column = site.flag("storage_order", false)?;
     let x = site.input(0)?;
     let dtype = site.ty(x).dtype;
-    // Single precision holds every integer of eight bits.
-    let number = if dtype.is_float() { x } else { site.cast(x, DType::F32)? };
+    let number = if dtype.is_float() { x } else { site.cast(x, DType::F64)? };
     let window = windows(site, number)?;
     let result = emit(site, number, PoolKind::Max, window.clone())?;
-    let result = site.cast(result, dtype)?;
+    let result = if dtype.is_float() { result } else { whole(site, result, dtype)? };
     site.output(0, result)?;
     if !site.has_output(1) {
         return Ok(());

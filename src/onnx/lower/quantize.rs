@@ -229,11 +229,11 @@ fn integers(site: &mut Site, at: usize, axis: usize) -> Lowered<Value> {
     Quantised { q, scale, zero }.dequantised(site, axis, DType::F64)
 }
 
-/// Whole numbers as `i32`.
-fn whole(site: &mut Site, x: Value) -> Lowered<Value> {
+/// Whole numbers in `f64` as integers.
+pub(super) fn whole(site: &mut Site, x: Value, dtype: DType) -> Lowered<Value> {
     let shape = site.ty(x).shape;
     let scale = site.filled(TensorType::new(DType::F64, Vec::new()), 1.0)?;
-    let zero = site.filled(TensorType::new(DType::I32, Vec::new()), 0.0)?;
+    let zero = site.filled(TensorType::new(dtype, Vec::new()), 0.0)?;
     let operands = [x, site.broadcast(scale, &shape)?, site.broadcast(zero, &shape)?];
     site.emit(Op::Elementwise(Elementwise::Quantize), &operands)
 }
@@ -248,14 +248,14 @@ fn mat_mul_integer(site: &mut Site) -> Lowered {
     let (rows, columns) = rows_and_columns(site, 0, 1)?;
     let (a, b) = (integers(site, 0, rows)?, integers(site, 1, columns)?);
     let product = multiply(site, a, b)?;
-    let result = whole(site, product)?;
+    let result = whole(site, product, DType::I32)?;
     site.output(0, result)
 }
 
 fn conv_integer(site: &mut Site) -> Lowered {
     let operands = [integers(site, 0, 1)?, integers(site, 1, 0)?];
     let product = convolve(site, &operands)?;
-    let result = whole(site, product)?;
+    let result = whole(site, product, DType::I32)?;
     site.output(0, result)
 }
 

@@ -1,6 +1,7 @@
 //! Rotary position embedding, as the products that it stands for.
 
-use lrpc_ir::ops::{Binary, Movement, Select};
+use lrpc_ir::ops::{Binary, Movement, Select, Source};
+use lrpc_ir::types::{DType, TensorType};
 use lrpc_ir::{Dim, Op, Value};
 
 use super::attention::heads;
@@ -10,9 +11,15 @@ use super::table::OpDef;
 
 pub(super) const OPERATORS: &[OpDef] = &[OpDef::new("RotaryEmbedding", 23, rotary_embedding)];
 
-/// Pairs of elements, turned by the angle whose cosine and sine the caches hold for the position.
 fn rotary_embedding(site: &mut Site) -> Lowered {
     let x = site.input(0)?;
+    let positions = site.optional_input(3)?;
+    embed(site, x, [1, 2], positions)
+}
+
+/// Pairs of elements, turned by the angle whose cosine and sine the caches hold for the position. `caches` are their
+/// inputs.
+pub(super) fn embed(site: &mut Site, x: Value, caches: [usize; 2], positions: Option<Value>) -> Lowered {
     let shape = site.ty(x).shape;
     let apart = heads(site, x, "num_heads")?;
     let size = site.ty(apart).shape.last().cloned().unwrap_or(Dim::Known(0));
@@ -20,7 +27,7 @@ fn rotary_embedding(site: &mut Site) -> Lowered {
         0 => size.clone(),
         turned => Dim::Known(turned),
     };
-    let (cos, sin) = (angles(site, 1)?, angles(site, 2)?);
+    let (cos, sin) = (angles(site, caches[0], positions)?, angles(site, caches[1], positions)?);
     let interleaved = site.flag("interleaved", false)?;
     let moving = part(site, apart, 3, Dim::Known(0), &turned)?;
     let moved = rotate(site, moving, [cos, sin], interleaved)?;
@@ -36,10 +43,25 @@ fn rotary_embedding(site: &mut Site) -> Lowered {
     site.output(0, result)
 }
 
+/// The positions of every place of `x`, from an input that holds them, or that of the first place alone.
+pub(super) fn positions_of(site: &mut Site, x: Value, input: usize) -> Lowered<Value> {
+    let positions = site.input(input)?;
+    let shape = site.ty(x).shape;
+    let (Some(batch), Some(length)) = (shape.first(), shape.get(shape.len().saturating_sub(2))) else {
+        return invalid("the input has neither three nor four axes");
+    };
+    if site.ty(positions).rank() == 2 {
+        return Ok(positions);
+    }
+    let ty = TensorType::new(DType::I64, vec![batch.clone(), length.clone()]);
+    let place = site.emit(Op::Source(Source::Iota { axis: 1, ty }), &[])?;
+    site.binary(Binary::Add, place, positions)
+}
+
 /// A cache at the positions, as `[batch, 1, sequence, pairs]`.
-fn angles(site: &mut Site, input: usize) -> Lowered<Value> {
+fn angles(site: &mut Site, input: usize, positions: Option<Value>) -> Lowered<Value> {
     let cache = site.input(input)?;
-    let rows = match site.optional_input(3)? {
+    let rows = match positions {
         Some(positions) => site.emit(Op::Select(Select::Gather { axis: 0, batch: 0 }), &[cache, positions])?,
         None => cache,
     };

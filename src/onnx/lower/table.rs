@@ -5,8 +5,8 @@ use super::known::Known;
 use super::site::Site;
 use super::{
     attention, batch_norm, bits, columns, control, determinant, einsum, elementwise, gather, linear, linear_attention,
-    loops, loss, movement, normalize, pad, pool, qlinear, quantize, recurrent, reduce, refused, resize, roi, rotary,
-    sample, scan, scatter, select, signal, slice, source, terms, unique,
+    loops, loss, microsoft, movement, normalize, pad, pool, qlinear, quantize, recurrent, reduce, refused, resize, roi,
+    rotary, sample, scan, scatter, select, signal, slice, source, terms, unique,
 };
 
 /// An ONNX operator and how it becomes primitives.
@@ -50,13 +50,14 @@ impl OpDef {
 }
 
 /// Every operator, by family.
-const OPERATORS: [&[OpDef]; 34] = [
+const OPERATORS: &[&[OpDef]] = &[
     source::OPERATORS,
     elementwise::OPERATORS,
     linear::OPERATORS,
     einsum::OPERATORS,
     attention::OPERATORS,
     rotary::OPERATORS,
+    microsoft::OPERATORS,
     reduce::OPERATORS,
     movement::OPERATORS,
     slice::OPERATORS,
@@ -89,7 +90,7 @@ const OPERATORS: [&[OpDef]; 34] = [
 
 /// Every operator that can be lowered or is refused with a reason; one whose meaning has changed stands there once per meaning.
 pub fn operators() -> impl Iterator<Item = &'static OpDef> {
-    OPERATORS.into_iter().flatten()
+    OPERATORS.iter().copied().flatten()
 }
 
 /// The lowering of an operator in a version of its domain.

@@ -2,6 +2,8 @@
 
 mod choices;
 mod control;
+mod elements;
+mod quantised;
 mod shapes;
 mod spatial;
 
@@ -85,9 +87,11 @@ impl Onnx {
         let operator = words.next().unwrap();
         // A dash is an optional input that is not given.
         let names = |words: &mut dyn Iterator<Item = &str>| words.map(|word| word.replace('-', "")).collect();
+        let (domain, operator) = operator.rsplit_once('.').unwrap_or(("", operator));
         self.graph.node.push(NodeProto {
             name: Some(format!("/{}", operator.to_lowercase())),
             op_type: Some(operator.into()),
+            domain: Some(domain.into()),
             output: names(&mut outputs.split(' ')),
             input: names(&mut words),
             attribute: attributes.to_vec(),
@@ -123,9 +127,10 @@ impl Onnx {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.onnx");
         let opset = OperatorSetIdProto { domain: None, version: Some(self.opset) };
+        let microsoft = OperatorSetIdProto { domain: Some("com.microsoft".into()), version: Some(1) };
         let model = ModelProto {
             ir_version: Some(8),
-            opset_import: vec![opset],
+            opset_import: vec![opset, microsoft],
             graph: Some(self.graph),
             ..Default::default()
         };

@@ -1,10 +1,13 @@
 //! Choice of as many elements as the data says.
 
-use lrpc_ir::ops::{Binary, Compare, Elementwise, Function, Literal, Reduce, ReduceKind, Scan, Select, Source};
+use lrpc_ir::ops::{
+    Binary, Compare, Elementwise, Function, Literal, Movement, Reduce, ReduceKind, Scan, Select, Source,
+};
 use lrpc_ir::types::{DType, TensorType, product};
 use lrpc_ir::{Dim, Op, Value};
 
 use super::finding::{Lowered, invalid};
+use super::gather::merge_axes;
 use super::known::Known;
 use super::site::{Site, axis};
 use super::table::OpDef;
@@ -14,6 +17,7 @@ pub(super) const OPERATORS: &[OpDef] = &[
     OpDef::new("NonZero", 9, non_zero).folding(fold_non_zero),
     OpDef::new("Compress", 9, compress),
     OpDef::new("Unique", 11, unique),
+    OpDef::new("NonMaxSuppression", 10, non_max_suppression),
 ];
 
 fn non_zero(site: &mut Site) -> Lowered {
@@ -45,6 +49,50 @@ fn places(site: &mut Site, x: Value) -> Lowered<Value> {
     }
     let count = site.lowering.measure(count)?;
     site.emit(Op::Select(Select::NonZero { count }), &[there])
+}
+
+/// Sample, class and number of every box that is chosen, one row each.
+fn non_max_suppression(site: &mut Site) -> Lowered {
+    let (boxes, scores) = (site.input(0)?, site.input(1)?);
+    let dtype = site.ty(scores).dtype;
+    let boxes = if site.flag("center_point_box", false)? { corners(site, boxes)? } else { boxes };
+    let mut limit = |index: usize, dtype: DType, default: f64| match site.optional_input(index)? {
+        Some(limit) => {
+            let limit = site.cast(limit, dtype)?;
+            site.reshape(limit, Vec::new())
+        }
+        None => site.filled(TensorType::new(dtype, Vec::new()), default),
+    };
+    let (most, overlap) = (limit(2, DType::I64, 0.0)?, limit(3, dtype, 0.0)?);
+    let least = limit(4, dtype, f64::NEG_INFINITY)?;
+    let chosen = site.emit(Op::Select(Select::NonMaxSuppression), &[boxes, scores, most, overlap, least])?;
+    let zero = site.filled(TensorType::new(DType::I64, Vec::new()), 0.0)?;
+    let there = site.elementwise(Elementwise::Compare(Compare::GreaterOrEqual), &[chosen, zero])?;
+    let places = places(site, there)?;
+    let rows = site.transpose(places, vec![1, 0])?;
+    let (flat, at) = merge_axes(site, chosen, rows, 0)?;
+    let numbers = site.emit(Op::Select(Select::Gather { axis: 0, batch: 0 }), &[flat, at])?;
+    let column = site.ty(numbers).shape.into_iter().chain([Dim::Known(1)]).collect();
+    let numbers = site.reshape(numbers, column)?;
+    let first = Movement::slice_axis(&site.ty(rows), 1, Dim::Known(0), Dim::Known(2));
+    let first = site.emit(Op::Movement(first), &[rows])?;
+    let result = site.emit(Op::Movement(Movement::Concat { axis: 1 }), &[first, numbers])?;
+    site.output(0, result)
+}
+
+/// Two corners of boxes that are given by their centre and sizes, as x, y, width, height.
+fn corners(site: &mut Site, boxes: Value) -> Lowered<Value> {
+    let part = |site: &mut Site, place| {
+        let part = Movement::slice_axis(&site.ty(boxes), 2, Dim::Known(place), Dim::Known(1));
+        site.emit(Op::Movement(part), &[boxes])
+    };
+    let mut found = Vec::with_capacity(4);
+    for (op, axis) in [(Binary::Sub, 1), (Binary::Sub, 0), (Binary::Add, 1), (Binary::Add, 0)] {
+        let (centre, size) = (part(site, axis)?, part(site, axis + 2)?);
+        let half = site.unary(Function::Scale, [0.5, 0.0], size)?;
+        found.push(site.binary(op, centre, half)?);
+    }
+    site.emit(Op::Movement(Movement::Concat { axis: 2 }), &found)
 }
 
 /// The places of what holds in a vector.

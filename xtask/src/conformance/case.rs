@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use lrpc::data::{Tensor, TensorFile};
-use lrpc::onnx::ImportError;
-use lrpc::{CompileOptions, Error, ModelWeights, RunOptions, Session, compile_forward};
+use lrpc::onnx::{ImportError, ImportOptions};
+use lrpc::{CompileOptions, Compiled, Error, ModelWeights, RunOptions, Session, compile_forward};
 use serde_json::Value;
 
 use super::compare::{Tolerance, difference};
@@ -26,6 +26,17 @@ pub struct Case {
     pub foreign: Vec<String>,
     tolerance: Tolerance,
     has_runtime_constants: bool,
+}
+
+/// A case that was run.
+#[derive(Debug)]
+pub struct Ran {
+    /// The case.
+    pub case: Case,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The inputs whose values were given when compiling, because import asked for them.
+    pub given: Vec<String>,
 }
 
 /// What became of a case.
@@ -89,45 +100,72 @@ impl Case {
     }
 
     /// Runs the case, whose files lie in `root`.
-    pub fn run(&self, root: &Path) -> Outcome {
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.compute(root)));
-        outcome.unwrap_or_else(|panic| Outcome::Panicked(message(&*panic)))
+    pub fn run(&self, root: &Path) -> (Outcome, Vec<String>) {
+        let mut given = BTreeMap::new();
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.compute(root, &mut given)));
+        let outcome = match outcome {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err((step, error))) => refusal(step, &error),
+            Err(panic) => Outcome::Panicked(message(&*panic)),
+        };
+        (outcome, given.into_keys().collect())
     }
 
-    fn compute(&self, root: &Path) -> Outcome {
+    fn compute(&self, root: &Path, given: &mut BTreeMap<String, Tensor>) -> Result<Outcome, (&'static str, Error)> {
         let folder = root.join(self.name.trim_end_matches("@runtime"));
-        let read = |name: &str| TensorFile::read(&folder.join(name), MAX_BYTES).map(|file| file.tensors);
-        let refused = |step, error: Error| refusal(step, &error);
+        let read = |name: &str| {
+            let file = TensorFile::read(&folder.join(name), MAX_BYTES).map_err(|error| ("read", error.into()));
+            file.map(|file| file.tensors)
+        };
+        let (mut inputs, expected) = (read("inputs.safetensors")?, read("outputs.safetensors")?);
+        if self.has_runtime_constants {
+            inputs.extend(read("constants.safetensors")?);
+        }
         let model = folder.join(if self.has_runtime_constants { "runtime.onnx" } else { "model.onnx" });
-        let compiled = match compile_forward(&model, &CompileOptions::default(), &mut |_, _| ()) {
-            Ok(compiled) => compiled,
-            Err(error @ Error::Import(_)) => return refused("import", error),
-            Err(error) => return refused("compile", error),
-        };
-        let inputs = || -> Result<BTreeMap<String, Tensor>, Error> {
-            let mut inputs = read("inputs.safetensors")?;
-            if self.has_runtime_constants {
-                inputs.extend(read("constants.safetensors")?);
-            }
-            // An input that nothing depends on is no input of the graph.
-            inputs.retain(|name, _| compiled.graph.find(name).is_some());
-            Ok(inputs)
-        };
+        let compiled = compile_with(&model, &inputs, given)?;
+        // An input that nothing depends on is no input of the graph.
+        let own: Vec<&str> = compiled.graph.inputs().into_iter().map(|input| compiled.graph.name(input)).collect();
+        inputs.retain(|name, _| own.contains(&name.as_str()));
         let run = || -> Result<BTreeMap<String, Tensor>, Error> {
             let weights = ModelWeights::locate(&compiled.graph, &compiled.file, &model)?;
             let options = RunOptions { threads: 1, ..RunOptions::default() };
             let mut session = Session::new(&compiled.graph, &weights, options);
-            Ok(session.run(&inputs()?, &[], &BTreeMap::new(), None)?.results)
+            Ok(session.run(&inputs, &[], &BTreeMap::new(), None)?.results)
         };
-        let (found, expected) = match run().and_then(|found| Ok((found, read("outputs.safetensors")?))) {
-            Ok(both) => both,
-            Err(error) => return refused("run", error),
-        };
+        let found = run().map_err(|error| ("run", error))?;
         let wrong = expected.iter().find_map(|(name, expected)| match found.get(&format!("output/{name}")) {
             Some(found) => difference(found, expected, self.tolerance).map(|how| format!("{name} {how}")),
             None => Some(format!("{name} is not among the results")),
         });
-        wrong.map_or(Outcome::Passed, Outcome::Wrong)
+        Ok(wrong.map_or(Outcome::Passed, Outcome::Wrong))
+    }
+}
+
+/// Compiles the model. Inputs that import asks for by `--given NAME` are given then, and only these.
+fn compile_with(
+    model: &Path,
+    inputs: &BTreeMap<String, Tensor>,
+    given: &mut BTreeMap<String, Tensor>,
+) -> Result<Compiled, (&'static str, Error)> {
+    loop {
+        let options = CompileOptions {
+            import: ImportOptions { given: given.clone(), ..ImportOptions::default() },
+            ..CompileOptions::default()
+        };
+        let error = match compile_forward(model, &options, &mut |_, _| ()) {
+            Ok(compiled) => return Ok(compiled),
+            Err(error @ Error::Import(_)) => error,
+            Err(error) => return Err(("compile", error)),
+        };
+        let known = given.len();
+        let text = error.to_string();
+        let asked = text.split("--given ").skip(1).filter_map(|rest| Some(rest.split_once("=FILE")?.0));
+        given.extend(
+            asked.filter_map(|name| inputs.get_key_value(name)).map(|(name, value)| (name.clone(), value.clone())),
+        );
+        if given.len() == known {
+            return Err(("import", error));
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
-pub use case::{Case, Outcome};
+pub use case::{Case, Outcome, Ran};
 pub use report::{by_operator, json, misses, summary};
 
 /// The cases of a folder, and what became of them.
@@ -20,7 +20,7 @@ pub struct Conformance {
     /// The version of onnx that the cases are of.
     pub onnx: String,
     /// Cases that were run, in the order of their names.
-    pub outcomes: Vec<(Case, Outcome)>,
+    pub outcomes: Vec<Ran>,
     /// How many cases are of types that are not supported, by type; a case counts for the first of its types.
     pub foreign: BTreeMap<String, usize>,
 }
@@ -52,7 +52,7 @@ pub fn run(folder: &Path, only: &str) -> Result<Conformance, String> {
 }
 
 /// The outcomes of all cases, in their order.
-fn in_parallel(folder: &Path, cases: Vec<Case>) -> Vec<(Case, Outcome)> {
+fn in_parallel(folder: &Path, cases: Vec<Case>) -> Vec<Ran> {
     // A panic is an outcome here, and no message.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| ()));
@@ -72,5 +72,6 @@ fn in_parallel(folder: &Path, cases: Vec<Case>) -> Vec<(Case, Outcome)> {
     });
     std::panic::set_hook(hook);
     let outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
-    cases.into_iter().zip(outcomes.into_values()).collect()
+    let ran = |(case, (outcome, given))| Ran { case, outcome, given };
+    cases.into_iter().zip(outcomes.into_values()).map(ran).collect()
 }

@@ -5,24 +5,29 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{Case, Conformance, Outcome};
+use super::{Case, Conformance, Outcome, Ran};
 
-/// How many passed of how many, of the cases as they are or of those with constants as inputs.
-fn passed(found: &Conformance, runtime: bool) -> (usize, usize) {
-    let outcomes = found.outcomes.iter().filter(|(case, _)| case.has_runtime_constants() == runtime);
-    let (passed, missed): (Vec<_>, Vec<_>) = outcomes.partition(|(_, outcome)| *outcome == Outcome::Passed);
-    (passed.len(), passed.len() + missed.len())
+/// How many passed, of how many, and how many of them with values given when compiling: of the cases as they are, or of those
+/// with constants as inputs.
+fn passed(found: &Conformance, runtime: bool) -> [usize; 3] {
+    let outcomes = found.outcomes.iter().filter(|ran| ran.case.has_runtime_constants() == runtime);
+    let (passed, missed): (Vec<&Ran>, Vec<&Ran>) = outcomes.partition(|ran| ran.outcome == Outcome::Passed);
+    let given = passed.iter().filter(|ran| !ran.given.is_empty()).count();
+    [passed.len(), passed.len() + missed.len(), given]
 }
 
 /// The figures.
 pub fn summary(found: &Conformance) -> String {
     let mut out = String::new();
     for (what, runtime) in [("cases", false), ("cases with constants as run-time inputs", true)] {
-        let (passed, all) = passed(found, runtime);
+        let [passed, all, given] = passed(found, runtime);
         let percent = 100.0 * passed as f64 / all.max(1) as f64;
-        let _ = writeln!(out, "{what}: {passed} of {all} ({percent:.2} %)");
+        let _ = writeln!(
+            out,
+            "{what}: {passed} of {all} ({percent:.2} %), {given} of them with inputs given when compiling"
+        );
     }
-    let count = |wanted: fn(&Outcome) -> bool| found.outcomes.iter().filter(|(_, outcome)| wanted(outcome)).count();
+    let count = |wanted: fn(&Outcome) -> bool| found.outcomes.iter().filter(|ran| wanted(&ran.outcome)).count();
     let wrong = count(|outcome| matches!(outcome, Outcome::Wrong(_)));
     let panicked = count(|outcome| matches!(outcome, Outcome::Panicked(_)));
     let _ = writeln!(out, "wrong answers: {wrong}, panics: {panicked}");
@@ -42,7 +47,7 @@ fn blamed(case: &Case, outcome: &Outcome) -> String {
 /// The misses by operator and reason, the most frequent first.
 pub fn by_operator(found: &Conformance) -> String {
     let mut groups: BTreeMap<(String, String), Vec<&str>> = BTreeMap::new();
-    for (case, outcome) in &found.outcomes {
+    for Ran { case, outcome, .. } in &found.outcomes {
         if let Some(reason) = outcome.reason() {
             groups.entry((blamed(case, outcome), reason)).or_default().push(&case.name);
         }
@@ -62,16 +67,16 @@ pub fn misses(found: &Conformance) -> String {
         found.onnx
     );
     let figures: String = summary(found).lines().map(|line| format!("# {line}\n")).collect();
-    let line = |(case, outcome): &(Case, Outcome)| Some(format!("{}  {}\n", case.name, outcome.reason()?));
+    let line = |ran: &Ran| Some(format!("{}  {}\n", ran.case.name, ran.outcome.reason()?));
     let lines: String = found.outcomes.iter().filter_map(line).collect();
     format!("# {head}{figures}\n{lines}")
 }
 
 /// Everything, for programs.
 pub fn json(found: &Conformance) -> Value {
-    let cases = found.outcomes.iter().map(|(case, outcome)| {
+    let cases = found.outcomes.iter().map(|Ran { case, outcome, given }| {
         json!({ "name": case.name, "operators": case.operators, "passed": *outcome == Outcome::Passed,
-                "wrong": matches!(outcome, Outcome::Wrong(_) | Outcome::Panicked(_)), "reason": outcome.reason() })
+                "wrong": matches!(outcome, Outcome::Wrong(_) | Outcome::Panicked(_)), "reason": outcome.reason(), "given": given })
     });
     json!({ "onnx": found.onnx, "foreign": found.foreign, "cases": cases.collect::<Vec<_>>() })
 }
