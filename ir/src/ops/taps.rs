@@ -26,7 +26,8 @@ pub fn resize_taps(resize: &Resize, axis: usize, input: usize, output: usize) ->
     (0..output).map(taps).collect()
 }
 
-/// The place in the input, as a real number, of place `x` of the output.
+/// The place in the input, as a real number, of place `x` of the output. Where corners are aligned the result is as long
+/// as the input times the scale, which need not be whole (the cases of ONNX's backend tests; onnxruntime rounds it down).
 fn source_position(
     coordinates: Coordinates,
     x: f64,
@@ -36,6 +37,7 @@ fn source_position(
 ) -> f64 {
     let half_pixel = (x + 0.5) / scale - 0.5;
     let (input, output) = (input as f64, output as f64);
+    let length = scale * input;
     match coordinates {
         Coordinates::HalfPixel => half_pixel,
         Coordinates::PytorchHalfPixel if output <= 1.0 => 0.0,
@@ -45,10 +47,10 @@ fn source_position(
             input / 2.0 * (1.0 - adjustment) + half_pixel
         }
         Coordinates::AlignCorners if output <= 1.0 => 0.0,
-        Coordinates::AlignCorners => x * (input - 1.0) / (output - 1.0),
+        Coordinates::AlignCorners => x * (input - 1.0) / (length - 1.0),
         Coordinates::Asymmetric => x / scale,
         Coordinates::CropAndResize if output <= 1.0 => (start + (end - start) / 2.0) * (input - 1.0),
-        Coordinates::CropAndResize => start * (input - 1.0) + x * (end - start) * (input - 1.0) / (output - 1.0),
+        Coordinates::CropAndResize => start * (input - 1.0) + x * (end - start) * (input - 1.0) / (length - 1.0),
     }
 }
 
@@ -173,6 +175,8 @@ mod tests {
         };
         check(&apply(&crop, &[1.0, 2.0, 3.0], 3), &[2.0, 3.0, 0.0]);
         check(&apply(&crop, &[1.0, 2.0, 3.0], 1), &[3.0]);
+        let corners = Resize { scales: vec![Float(0.6)], ..resize(Interpolation::Linear, Coordinates::AlignCorners) };
+        check(&apply(&corners, &[1.0, 2.0, 3.0, 4.0], 2), &[1.0, 22.0 / 7.0]);
     }
 
     #[test]

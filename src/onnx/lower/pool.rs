@@ -48,6 +48,12 @@ fn windows(site: &mut Site, x: Value) -> Lowered<Window> {
 
 /// Pools `x` by windows as the node states them.
 fn pool(site: &mut Site, x: Value, kind: PoolKind) -> Lowered<Value> {
+    let dtype = site.ty(x).dtype;
+    if dtype.is_integer() {
+        let numbers = site.cast(x, DType::F64)?;
+        let pooled = pool(site, numbers, kind)?;
+        return whole(site, pooled, dtype);
+    }
     let window = windows(site, x)?;
     emit(site, x, kind, window)
 }
