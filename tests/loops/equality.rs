@@ -87,6 +87,22 @@ const MIXED: Network = Network {
     explained: &["x", "first", "second", "m"],
 };
 
+/// What is added inside depends on an input by a condition outside of the loop: it is no bias, though no relevance passes it.
+const MASKED: Network = Network {
+    header: "input %x : f32[T, 2, 3]\ninput %first : f32[2, 4]\nweight @w : f32[3, 4]\nweight @u : f32[4, 4]\nweight @b : f32[4]",
+    before: "%h = tanh %first : f32[2, 4] from \"/first\"\n%zero = const 0 : f32[2, 4]\n\
+             %high = const 0.75 : f32[2, 4]\n%low = const -0.5 : f32[2, 4]\n%p = greater %first, %zero : bool[2, 4]\n\
+             %step = where %p, %high, %low : f32[2, 4] from \"/step\"",
+    captured: &[("step", "f32[2, 4]"), ("w", "f32[3, 4]"), ("u", "f32[4, 4]"), ("b", "f32[4]")],
+    step: "%{.}i = tanh %{x} : f32[2, 3] from \"/hidden\"\n\
+           %{.}a = dot %{.}i, %w, %b {contract=1x0} : f32[2, 4] from \"/in\"\n\
+           %{.}m = add %{.}a, %step : f32[2, 4] from \"/masked\"\n\
+           %{.}r = dot %{h}, %u {contract=1x0} : f32[2, 4] from \"/state\"\n\
+           %{.}s = add %{.}m, %{.}r : f32[2, 4] from \"/sum\"\n\
+           %{.}t = tanh %{.}s : f32[2, 4] from \"/tanh\"",
+    ..RECURRENT
+};
+
 /// As [`RECURRENT`], from a state of zeros, which is no tensor to explain.
 const FROM_ZERO: Network = Network {
     header: "input %x : f32[T, 2, 3]\nweight @w : f32[3, 4]\nweight @u : f32[4, 4]\nweight @b : f32[4]",
@@ -148,6 +164,11 @@ fn a_selective_scan() {
 #[test]
 fn captured_activations_and_states_that_change_places() {
     check(&MIXED, &[1, 4], &composites(), 1e-11);
+}
+
+#[test]
+fn a_captured_choice_of_constants() {
+    check(&MASKED, &[1, 5], &composites(), 1e-12);
 }
 
 /// One rule serves all runs, the one of later runs: there the state is no activation, though it begins as one.

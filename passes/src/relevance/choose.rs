@@ -105,7 +105,8 @@ impl Walk<'_> {
         survey: &mut Survey,
     ) -> Result<Vec<Passage>, Diagnostics> {
         let active = active::active_values(graph, self.order, self.wrt);
-        let dependent = active::dependent_values(graph, self.order, self.wrt);
+        let local = active::dependent_values(graph, self.order, self.wrt);
+        let dependent = |value: Value| local.contains(&value) || seen.depends(value);
         let needed: HashSet<NodeId> = graph.post_order(roots.iter().copied()).into_iter().collect();
         let (mut passages, mut chains) = (Vec::new(), Chains::default());
         for &node in self.order.iter().filter(|node| needed.contains(node)) {
@@ -163,9 +164,15 @@ impl Walk<'_> {
         Ok(passages)
     }
 
-    /// Whether `sum` adds a constant, a value that is not among the `dependent` ones, to what a linear map gives, nothing
+    /// Whether `sum` adds a constant, a value that is not `dependent`, to what a linear map gives, nothing
     /// else reads that, and its rule treats constants as a bias: then the two are one linear map with that bias.
-    fn becomes_bias(&self, graph: &Graph, dependent: &HashSet<Value>, sum: &Step, before: &mut [Passage]) -> bool {
+    fn becomes_bias(
+        &self,
+        graph: &Graph,
+        dependent: impl Fn(Value) -> bool,
+        sum: &Step,
+        before: &mut [Passage],
+    ) -> bool {
         let adds = graph.node(sum.node).op == Op::Elementwise(Elementwise::Binary(Binary::Add));
         if !adds || !self.composite.ledger || !sum.choice.rule.treats_constant_as_bias() {
             return false;
@@ -181,7 +188,7 @@ impl Walk<'_> {
             || self.wrt.contains(&map)
             || self.request.between.contains(&map)
             || self.masks.contains_key(&map);
-        let is_independent = !dependent.contains(&addend);
+        let is_independent = !dependent(addend);
         let step = before.iter_mut().rev().find_map(|passage| match passage {
             Passage::Rule(step) if step.output == map && matches!(step.class, Class::Linear { .. }) => Some(step),
             _ => None,

@@ -5,13 +5,13 @@
 //! which every loop is two runs of its body: the second stands for all of them. A sequence gives its slices, and a stack
 //! is copies of one. Both branches of a choice are there, the first gives the results.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use lrpc_ir::graph::{Graph, GraphError, NodeId, Origin, Region, Value};
 use lrpc_ir::ops::{Control, Literal, Movement, Op, Source};
 use lrpc_ir::{DType, Dim, TensorType};
 
-use super::super::active::active_values;
+use super::super::active::{active_values, dependent_values};
 use super::super::selective::Selections;
 use crate::nested::{bound_inputs, bound_operands};
 
@@ -29,6 +29,7 @@ pub(in crate::relevance) struct Flat {
     places: Option<Places>,
     explained: Vec<Value>,
     parameters: HashMap<NodeId, usize>,
+    dependent: HashSet<Value>,
 }
 
 /// One of the graphs that a [`Flat`] was made from.
@@ -57,13 +58,11 @@ impl Flat {
         };
         let requested: Vec<Value> = requested.iter().filter_map(map).collect();
         let explained: Vec<Value> = explained.iter().filter_map(map).collect();
-        let parameters = if nested {
-            let order: Vec<NodeId> = flat.ids().collect();
-            Selections::of(&flat, &order, &active_values(&flat, &order, &requested))
-        } else {
-            Selections::of(graph, order, &active_values(graph, order, &requested))
-        };
-        Ok(Flat { graph: flat, places, explained, parameters })
+        let all: Vec<NodeId> = flat.ids().collect();
+        let (around, order) = if nested { (&flat, &all[..]) } else { (graph, order) };
+        let parameters = Selections::of(around, order, &active_values(around, order, &requested));
+        let dependent = dependent_values(around, order, &requested);
+        Ok(Flat { graph: flat, places, explained, parameters, dependent })
     }
 
     pub(in crate::relevance) fn seen(&self) -> Seen<'_> {
@@ -92,6 +91,15 @@ impl<'a> Seen<'a> {
     /// The operand of a product that is a parameter: see [`super::super::selective`].
     pub(in crate::relevance) fn parameter(&self, graph: &Graph, node: NodeId) -> Option<usize> {
         self.flat.parameters.get(&self.around(graph, node).1).copied()
+    }
+
+    /// Whether `value` depends on a requested tensor in any way: a captured one may where no relevance passes.
+    pub(in crate::relevance) fn depends(&self, value: Value) -> bool {
+        let place = match self.places {
+            Some(places) => places.values.get(&value).copied(),
+            None => Some(value),
+        };
+        place.is_some_and(|place| self.flat.dependent.contains(&place))
     }
 
     /// A nested graph of `node`.
