@@ -151,7 +151,7 @@ impl Walk<'_> {
                     let (output, addend) = (node.into(), None);
                     let step =
                         Step { node, output, active: operands, class, factors, held, gates, addend, choice, told };
-                    if !self.becomes_bias(graph, &dependent, &step, &mut passages) {
+                    if !self.becomes_bias(graph, dependent, &step, &mut passages) {
                         passages.push(Passage::Rule(step));
                     }
                     continue;
