@@ -16,7 +16,8 @@
 //! 13. A `repeat` line names an `i64` input of at most one axis with a default, which no other line names, a count over
 //!     symbols of the inputs, and floating-point results, each of which no other line names. Where the step has a symbol
 //!     as its axis, that is the first axis of these results.
-//! 14. A `dim` line names a symbol that is no other line's, and an integer scalar outside of `relevance`, which depends on symbols of inputs and of earlier lines alone. Nested graphs have no such line.
+//! 14. A `dim` line names a symbol that is no other line's, and an integer scalar outside of `relevance`, which depends on
+//!     symbols of inputs and of earlier lines alone. Nested graphs have no such line.
 
 use std::collections::BTreeSet;
 
