@@ -78,7 +78,9 @@ fn every_composite_serves_them_and_its_ledger_closes() {
             let outcome = explain(&model, rules);
             let relevance = outcome.results["relevance/x"].to_f64();
             assert!(relevance.iter().all(|x| x.is_finite()), "{} {rules}", model.display());
-            assert!(relevance.iter().any(|x| *x != 0.0), "{} {rules}", model.display());
+            // Where the explained element is the largest that its integers hold, quantisation has no slope.
+            let saturates = rules.contains("gradient") && model.ends_with("qlinear_conv");
+            assert!(saturates != relevance.iter().any(|x| *x != 0.0), "{} {rules}", model.display());
             for line in &outcome.ledger {
                 let absorbed: f64 = line.absorbed.iter().map(|(_, value)| value).sum();
                 let loss = (line.input - line.output - absorbed).abs() / line.scale.max(1e-30);

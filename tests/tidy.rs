@@ -73,8 +73,9 @@ fn every_graph_in_a_snapshot_reads_back_as_itself() {
 }
 
 /// The calls that compare with a snapshot; their first argument is the snapshot's name.
-const SNAPSHOT_CALLS: [&str; 9] = [
+const SNAPSHOT_CALLS: [&str; 10] = [
     "check_rule(",
+    "check_nested(",
     "check_condition(",
     "check_weights(",
     "check_sampling(",

@@ -88,10 +88,12 @@ impl Graph {
     /// What breaks the order of sizes: the place of a line, and why it is wrong.
     ///
     /// # Errors
-    /// A symbol that is defined twice or is an axis of an input, a value that is no integer scalar, and one that depends on
+    /// A symbol that is defined twice, a value that is no integer scalar, and one that depends on
     /// a symbol of its own or a later line.
     pub fn check_measures(&self) -> Result<(), (Measure, String)> {
         let mut known = if self.measures.is_empty() { BTreeSet::new() } else { self.input_symbols() };
+        // An input that the compiler made, for a seed, may have an axis whose length is measured.
+        self.measures.iter().for_each(|measure| _ = known.remove(&measure.symbol));
         let mut seen = BTreeSet::new();
         for measure in &self.measures {
             let wrong = |reason: String| Err((measure.clone(), reason));

@@ -122,7 +122,7 @@ pub(crate) fn check_pass_in(folder: &str, case: &str, pass: PassDef, body: &str,
 }
 
 /// Snapshots the graph that a composite generates from the output `y` to the floating-point inputs.
-pub(crate) fn check_composite(area: &str, case: &str, composite: &str, body: &str) {
+pub(crate) fn check_nested(case: &str, composite: &str, body: &str) {
     let mut graph = read(body);
     let wrt = graph.inputs().into_iter().filter(|&input| graph.ty(input).dtype.is_float()).collect();
     let request = Request {
@@ -131,5 +131,5 @@ pub(crate) fn check_composite(area: &str, case: &str, composite: &str, body: &st
         wrt,
         ..Request::default()
     };
-    check_request(area, case, &mut graph, &request);
+    check_request("nested", case, &mut graph, &request);
 }

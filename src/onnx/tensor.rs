@@ -183,8 +183,11 @@ impl Data<'_> {
     }
 }
 
-/// Element type, axes, number of elements and of bytes; `None` if the element type is one that we cannot read.
-fn header(tensor: &TensorProto) -> Result<Option<(DType, Vec<u64>, u64, u64)>, TensorError> {
+/// Element type, axes, number of elements and of bytes.
+type Header = (DType, Vec<u64>, u64, u64);
+
+/// What a tensor says of itself; `None` if the element type is one that we cannot read.
+fn header(tensor: &TensorProto) -> Result<Option<Header>, TensorError> {
     let number = tensor.data_type.unwrap_or_default();
     if number == 0 || DataType::try_from(number).is_err() {
         return Err(TensorError::ElementType(number));

@@ -66,7 +66,8 @@ fn what_is_recognised_computes_what_was_written() {
     let mut remade = 0;
     for entry in std::fs::read_dir(&folder).unwrap() {
         let path = entry.unwrap().path();
-        let [before, after] = graphs(&std::fs::read_to_string(&path).unwrap());
+        let text = std::fs::read_to_string(&path).unwrap();
+        let [before, after] = graphs(&text);
         // In f64 the constants' rounding to f32 is what is left, as much as it is in f32; the guard of softplus, which
         // ends at 20, is smaller.
         for precision in [Precision::F64, Precision::F32] {
@@ -74,9 +75,12 @@ fn what_is_recognised_computes_what_was_written() {
             assert_eq!(written.len(), NUMBERS.len());
             for (at, (written, recognised)) in written.iter().zip(&recognised).enumerate() {
                 let error = (written - recognised).abs();
+                // What is recognised does not round to half precision on the way.
+                let rounds = precision == Precision::F32 && ["f16", "bf16"].iter().any(|half| text.contains(half));
+                let tolerance = if rounds { f64::from(f32::EPSILON) * 8192.0 } else { 2e-6 };
                 let (what, x) = (path.display(), NUMBERS[at]);
                 assert!(
-                    error <= 2e-6 * (1.0 + written.abs()),
+                    error <= tolerance * (1.0 + written.abs()),
                     "{what} {precision:?} at {x}: {written} is now {recognised}"
                 );
             }

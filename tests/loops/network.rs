@@ -169,7 +169,7 @@ pub fn explain(body: &str, rules: &str, tensors: &[&str]) -> Graph {
 /// Results and ledger in f64.
 pub fn run(graph: &Graph, tensors: &Tensors, dims: &[(&str, i64)]) -> Outcome {
     let used = graph.inputs().into_iter().map(|input| graph.name(input).to_string());
-    let used: Vec<String> = used.chain(graph.weights().into_iter().map(|(name, _)| name.to_string())).collect();
+    let used: Vec<String> = used.chain(graph.weights().into_keys().map(str::to_string)).collect();
     let tensors: BTreeMap<String, ArrayD<f64>> = tensors
         .iter()
         .filter(|(name, _)| used.contains(name))

@@ -157,7 +157,8 @@ impl Case<'_> {
         // Sums over elements have their size for a scale.
         let scale = terms.iter().fold(scale, |scale, (_, _, expected)| scale.max(expected.abs()));
         for (term, found, expected) in terms {
-            if !((found - expected).abs() <= 4.0 * tolerance * scale) {
+            let miss = (found - expected).abs();
+            if miss.is_nan() || miss > 4.0 * tolerance * scale {
                 return Err(format!("ledger: {term} is {found}, expected {expected}; all: {terms:?}"));
             }
         }
@@ -179,7 +180,7 @@ fn same(found: &RunOutcome, name: &str, expected: &Value, tolerance: f64, scale:
     let misses = values.iter().zip(&wanted).map(miss).enumerate();
     let worst = misses.max_by(|(_, a), (_, b)| a.total_cmp(b));
     match worst {
-        Some((at, miss)) if !(miss <= tolerance * scale) => {
+        Some((at, miss)) if miss.is_nan() || miss > tolerance * scale => {
             let (index, a, b) = (result.index_of(at), values[at], wanted[at]);
             Err(format!("{name}{index:?} is {a}, expected {b} (off by {:.1e} of {scale:.3})", miss / scale))
         }

@@ -152,7 +152,7 @@ fn scatter(random: &mut Random, x: &ArrayD<f64>) -> Move {
     let from: Vec<usize> = (0..size).map(|to| (to + size - turn) % size).collect();
     let index = targets.iter().map(|&target| target as f64).collect();
     Move {
-        op: format!("scatter_add %x, %i {{axis={axis}}}"),
+        op: format!("scatter_add %x, %i {{axis={axis}, unique_indices=true}}"),
         header: format!("input %i : i64[{size}]"),
         tensors: Tensors::from([("i".to_string(), ArrayD::from_shape_vec(vec![size], index).unwrap())]),
         x: x.clone(),

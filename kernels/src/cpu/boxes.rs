@@ -41,7 +41,8 @@ fn choose<T: Real>(corners: &[T], scores: &[T], [overlap, least]: [T; 2], chosen
             return;
         }
         let candidate = of(place);
-        if kept.iter().all(|other| !(candidate.overlap(other) > overlap)) {
+        let suppressed = kept.iter().any(|other| candidate.overlap(other) > overlap);
+        if !suppressed {
             chosen[kept.len()] = place as i64;
             kept.push(candidate);
         }

@@ -249,9 +249,9 @@ mod tests {
         weight @v : i8[5]
         weight @b : f32[5]
         prepare
-        @one = const 1 : f64[3, 5]
-        @v.all = broadcast @v : i8[3, 5]
-        @w.whole = dequantize @w, @one, @v.all : f64[3, 5]
+        %one = const 1 : f64[3, 5]
+        %v.all = broadcast @v : i8[3, 5]
+        %w.whole = dequantize @w, %one, %v.all : f64[3, 5]
         forward
         %s = reduce_max %x {axes=[0, 1]} : f32[]
         %s.all = broadcast %s : f32[N, 3]
@@ -259,7 +259,7 @@ mod tests {
         %q = quantize %x, %s.all, %z : u8[N, 3] from "/quantize"
         %one.x = const 1 : f64[N, 3]
         %x.whole = dequantize %q, %one.x, %z : f64[N, 3] from "/matmul"
-        %p = dot %x.whole, @w.whole {contract=1x0} : f64[N, 5] from "/matmul"
+        %p = dot %x.whole, %w.whole {contract=1x0} : f64[N, 5] from "/matmul"
         %one.p = const 1 : f64[N, 5]
         %zero.p = const 0 : i32[N, 5]
         %i = quantize %p, %one.p, %zero.p : i32[N, 5] from "/matmul"

@@ -3,7 +3,9 @@
 //! A sample is a sum of gathered elements, each times the weight that its distance gives it. So relevance takes the way
 //! of gathers and products: all of it goes to the elements where the places are constant.
 
-use lrpc_ir::ops::{Binary, Compare, Dot, Elementwise, Function, Geometry, Linear, Movement, Select, Source};
+use lrpc_ir::ops::{
+    Binary, Compare, Dot, Elementwise, Function, Geometry, Linear, Movement, Reduce, ReduceKind, Select, Source,
+};
 use lrpc_ir::types::{DType, TensorType, product};
 use lrpc_ir::{Dim, Op, Value};
 
@@ -218,7 +220,7 @@ fn sample(site: &mut Site, x: Value, positions: &[Value], weighing: Weighing, be
     for (position, size) in positions.iter().zip(&sizes) {
         axes.push(taps(site, *position, size, weighing, beside)?);
     }
-    let mut sum = None;
+    let mut parts = Vec::new();
     for chosen in combinations(&axes) {
         let (place, weight) = corner(site, &chosen, &sizes)?;
         let mut part = site.emit(Op::Select(Select::Gather { axis: 2, batch: 1 }), &[flat, place])?;
@@ -228,12 +230,21 @@ fn sample(site: &mut Site, x: Value, positions: &[Value], weighing: Weighing, be
             let weight = site.reshape(weight, shape)?;
             part = site.binary(Binary::Mul, part, weight)?;
         }
-        sum = Some(match sum {
-            None => part,
-            Some(sum) => site.binary(Binary::Add, sum, part)?,
-        });
+        parts.push(part);
     }
-    sum.map_or_else(|| invalid("there is nothing to read"), Ok)
+    sum_of(site, &parts)
+}
+
+/// The sum of tensors of one shape, as one operation.
+fn sum_of(site: &mut Site, parts: &[Value]) -> Lowered<Value> {
+    let Some((first, others)) = parts.split_first() else { return invalid("there is nothing to read") };
+    if others.is_empty() {
+        return Ok(*first);
+    }
+    let row = [vec![Dim::Known(1)], site.ty(*first).shape].concat();
+    let rows = parts.iter().map(|part| site.reshape(*part, row.clone())).collect::<Lowered<Vec<Value>>>()?;
+    let all = site.emit(Op::Movement(Movement::Concat { axis: 0 }), &rows)?;
+    site.emit(Op::Reduce(Reduce { kind: ReduceKind::Sum, axes: vec![0], keep: false }), &[all])
 }
 
 /// One tap of each axis, in every combination.

@@ -229,7 +229,7 @@ fn join(one: Option<Carrier>, other: Option<Carrier>) -> Option<Carrier> {
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::check_composite;
+    use crate::testing::check_nested;
 
     /// An Elman network over a sequence, its state a graph input.
     const RECURRENT: &str = r#"
@@ -260,19 +260,18 @@ mod tests {
 
     #[test]
     fn loop_epsilon() {
-        check_composite("nested", "loop_epsilon", "epsilon", RECURRENT);
+        check_nested("loop_epsilon", "epsilon", RECURRENT);
     }
 
     #[test]
     fn loop_attnlrp() {
-        check_composite("nested", "loop_attnlrp", "attnlrp", RECURRENT);
+        check_nested("loop_attnlrp", "attnlrp", RECURRENT);
     }
 
     /// A selective scan whose parameters are computed outside of the loop.
     #[test]
     fn loop_mamba() {
-        check_composite(
-            "nested",
+        check_nested(
             "loop_mamba",
             "mamba",
             r#"
@@ -305,8 +304,7 @@ mod tests {
 
     #[test]
     fn cond_epsilon() {
-        check_composite(
-            "nested",
+        check_nested(
             "cond_epsilon",
             "epsilon",
             r#"
