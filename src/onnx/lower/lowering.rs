@@ -9,6 +9,7 @@ use lrpc_ir::{Dim, Graph, Measure, NodeId, Op, Origin, Region, Value};
 
 use super::finding::{Lowered, Refusal, invalid, unsupported};
 use super::known::Known;
+use super::number::way_out;
 use crate::onnx::file::ModelFile;
 use crate::onnx::tensor::TensorRef;
 
@@ -62,8 +63,8 @@ struct Scope<'m> {
     shared: HashMap<(Op, Vec<Value>), Value>,
 }
 
-/// The inputs of the last graph that a value of the first one depends on. An input of a nested graph stands for a value of
-/// the next one, unless a loop carries it.
+/// The inputs of the last graph that decide a value of the first one; none where a loop decides it too. An input of a nested graph stands for a value of
+/// the next one, unless it changes from run to run.
 fn inputs_behind<'s, 'm: 's>(levels: impl Iterator<Item = (&'s Graph, &'s Scope<'m>)>, value: Value) -> Vec<String> {
     let (mut wanted, mut names) = (vec![value], Vec::new());
     for (graph, scope) in levels {
@@ -75,6 +76,10 @@ fn inputs_behind<'s, 'm: 's>(levels: impl Iterator<Item = (&'s Graph, &'s Scope<
         names = inputs.iter().map(|node| graph.name((*node).into()).to_string()).collect();
         let captured = |(outer, inner): &(Value, Value)| inputs.contains(&inner.node).then_some(*outer);
         wanted = scope.inputs.iter().filter_map(captured).collect();
+        // Which run of a body it is, and what a loop carries, cannot be given.
+        if wanted.len() < inputs.len() {
+            wanted.clear();
+        }
     }
     names
 }
@@ -323,7 +328,8 @@ impl<'m> Lowering<'m> {
             return Ok(size.clone());
         }
         if self.is_nested() {
-            return unsupported("inside of a loop or a branch a size depends on data");
+            let way_out = way_out(&self.inputs_behind(value));
+            return unsupported(format!("inside of a loop or a branch a size depends on data{way_out}"));
         }
         let is_taken = |name: &str| {
             self.graph.measures.iter().any(|measure| measure.symbol == name)

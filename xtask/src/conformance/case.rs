@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::compare::{Tolerance, difference};
 
 /// The largest file of tensors that is read, in bytes.
-const MAX_BYTES: u64 = 1 << 28;
+pub const MAX_BYTES: u64 = 1 << 28;
 
 /// Cases whose expected numbers were computed in single precision and stray from the exact ones by more than the case's
 /// own tolerance: by how much at most. ONNX's runner would miss them with the exact numbers too.
@@ -170,15 +170,17 @@ fn compile_with(
             Err(error) => return Err(("compile", error)),
         };
         let known = given.len();
-        let text = error.to_string();
-        let asked = text.split("--given ").skip(1).filter_map(|rest| Some(rest.split_once("=FILE")?.0));
-        given.extend(
-            asked.filter_map(|name| inputs.get_key_value(name)).map(|(name, value)| (name.clone(), value.clone())),
-        );
+        given.extend(asked_for(&error.to_string(), inputs));
         if given.len() == known {
             return Err(("import", error));
         }
     }
+}
+
+/// Those of the inputs that an error of import asks for by `--given NAME`.
+pub fn asked_for(error: &str, inputs: &BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
+    let names = error.split("--given ").skip(1).filter_map(|rest| Some(rest.split_once("=FILE")?.0));
+    names.filter_map(|name| inputs.get_key_value(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// The refusal that an error is: its first finding.

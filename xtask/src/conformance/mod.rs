@@ -1,6 +1,6 @@
 //! Runs the backend tests of ONNX that `tests/conformance/cases.py` has written into a folder.
 
-mod case;
+pub mod case;
 mod compare;
 pub mod report;
 
