@@ -20,7 +20,7 @@ pub const OLDEST_IR: i64 = 3;
 /// The newest version of the file format that is read (that of onnx 1.23).
 pub const NEWEST_IR: i64 = 14;
 /// The oldest version of the operator set `ai.onnx` that is read.
-pub const OLDEST_OPSET: i64 = 7;
+pub const OLDEST_OPSET: i64 = 1;
 /// The newest version of the operator set `ai.onnx` that is read (that of onnx 1.23).
 pub const NEWEST_OPSET: i64 = 28;
 

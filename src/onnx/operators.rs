@@ -97,6 +97,12 @@ pub fn operator_table() -> Vec<OperatorEntry> {
     listed.into_iter().map(entry).collect()
 }
 
+/// The versions of `ai.onnx` in which the operator's definition changed.
+pub(super) fn versions(operator: &str) -> Vec<i64> {
+    let found = LIST.lines().filter_map(parse).find(|((domain, name), _)| domain.is_empty() && *name == operator);
+    found.map(|(_, (versions, _))| versions).unwrap_or_default()
+}
+
 fn parse(line: &str) -> Option<((&str, &str), Listed<'_>)> {
     let mut words = line.split(' ');
     let key = words.next().filter(|word| !word.is_empty() && !word.starts_with('#'))?;

@@ -18,7 +18,7 @@ fn the_list_of_misses_is_true() {
         return;
     };
     let found = conformance::run(Path::new(&folder), "*").unwrap_or_else(|error| panic!("{error}"));
-    let fresh = conformance::misses(&found);
+    let fresh = conformance::report::misses(&found);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/misses.txt");
     if std::env::var("INSTA_UPDATE").is_ok_and(|update| update == "always") {
         std::fs::write(&path, &fresh).unwrap();

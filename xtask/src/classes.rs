@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use lrpc::data::TensorFile;
 use lrpc::onnx::lower::operators;
 use lrpc::onnx::{ImportOptions, Imported, import};
 use lrpc_ir::ops::{Op, Source};
@@ -11,6 +12,7 @@ use lrpc_passes::compile::{Options, survey};
 use lrpc_passes::relevance::composite::Composite;
 use serde_json::Value as Json;
 
+use crate::conformance::case::{MAX_BYTES, asked_for};
 use crate::models::{folders, models};
 
 /// What the file says of itself.
@@ -54,9 +56,27 @@ pub(crate) fn list(folder: &Path, own: &Path) -> Result<String, String> {
     Ok(out)
 }
 
+/// The model, with the inputs of its case that import asks for.
+fn imported(model: &Path) -> Option<Imported> {
+    let inputs = TensorFile::read(&model.with_file_name("inputs.safetensors"), MAX_BYTES);
+    let inputs = inputs.map(|file| file.tensors).unwrap_or_default();
+    let mut options = ImportOptions::default();
+    loop {
+        let error = match import(model, &options) {
+            Ok(imported) => return Some(imported),
+            Err(error) => error.to_string(),
+        };
+        let known = options.given.len();
+        options.given.extend(asked_for(&error, &inputs));
+        if options.given.len() == known {
+            return None;
+        }
+    }
+}
+
 /// Adds the classes of the only node of `model`. A model that is refused has none.
 fn add_classes(classes: &mut Classes, model: &Path) {
-    let Ok(Imported { graph, file, .. }) = import(model, &ImportOptions::default()) else { return };
+    let Some(Imported { graph, file, .. }) = imported(model) else { return };
     let mut nodes = file.graph().node.iter().filter(|node| node.op_type() != "Constant");
     let node = match (nodes.next(), nodes.next()) {
         (Some(node), None) => Some(node),

@@ -103,7 +103,7 @@ pub(crate) fn markdown(measured: &Folders<'_>) -> Result<(String, Vec<String>), 
     if let Some(folder) = measured.conformance {
         let found = conformance::run(folder, "*")?;
         let _ = writeln!(out, "\n## Conformance\n\nONNX's own backend tests (onnx {}):\n", found.onnx);
-        conformance::summary(&found).lines().for_each(|line| out.push_str(&format!("* {line}\n")));
+        conformance::report::summary(&found).lines().for_each(|line| out.push_str(&format!("* {line}\n")));
         out.push_str("\n`tests/conformance/misses.txt` lists the misses with their reasons.\n");
     }
     add_operators(&mut out);

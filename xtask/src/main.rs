@@ -87,13 +87,13 @@ fn run_conformance(folder: &Path, flags: &[&str]) -> Result<(), String> {
     }
     let found = conformance::run(folder, only)?;
     if as_json {
-        println!("{}", conformance::json(&found));
+        println!("{}", conformance::report::json(&found));
         return Ok(());
     }
     if list {
-        print!("{}", conformance::misses(&found));
+        print!("{}", conformance::report::misses(&found));
     } else {
-        print!("{}{}", conformance::by_operator(&found), conformance::summary(&found));
+        print!("{}{}", conformance::report::by_operator(&found), conformance::report::summary(&found));
     }
     Ok(())
 }

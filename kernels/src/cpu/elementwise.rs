@@ -183,7 +183,8 @@ macro_rules! floats {
             #[inline(always)]
             fn modulo(self, other: $number) -> $number {
                 let rest = self % other;
-                if rest != 0.0 && (rest < 0.0) != (other < 0.0) { rest + other } else { rest }
+                if rest == 0.0 { return <$number>::copysign(0.0, other); }
+                if (rest < 0.0) != (other < 0.0) { rest + other } else { rest }
             }
             #[inline(always)]
             fn remainder(self, other: $number) -> $number { self % other }

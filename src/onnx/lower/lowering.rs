@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use lrpc_ir::ops::source::LiteralValues;
 use lrpc_ir::ops::{Elementwise, Literal, Movement, Source, WeightPlace};
 use lrpc_ir::types::{DType, Float, TensorType};
-use lrpc_ir::{Dim, Graph, Measure, Op, Origin, Region, Value};
+use lrpc_ir::{Dim, Graph, Measure, NodeId, Op, Origin, Region, Value};
 
 use super::finding::{Lowered, Refusal, invalid, unsupported};
 use super::known::Known;
+use super::number::way_out;
 use crate::onnx::file::ModelFile;
 use crate::onnx::tensor::TensorRef;
 
@@ -60,6 +61,27 @@ struct Scope<'m> {
     measured: HashMap<Value, Dim>,
     /// Integer arithmetic on sizes, so that the same size is computed once and is one symbol.
     shared: HashMap<(Op, Vec<Value>), Value>,
+}
+
+/// The inputs of the last graph that decide a value of the first one; none where a loop decides it too. An input of a nested graph stands for a value of
+/// the next one, unless it changes from run to run.
+fn inputs_behind<'s, 'm: 's>(levels: impl Iterator<Item = (&'s Graph, &'s Scope<'m>)>, value: Value) -> Vec<String> {
+    let (mut wanted, mut names) = (vec![value], Vec::new());
+    for (graph, scope) in levels {
+        let measured = graph.measured_by(wanted.iter().copied());
+        let measures = graph.measures.iter().filter(|measure| measured.contains(&measure.symbol));
+        wanted.extend(measures.map(|measure| measure.value));
+        let is_input = |node: &NodeId| matches!(graph.node(*node).op, Op::Source(Source::Input(_)));
+        let inputs: Vec<NodeId> = graph.post_order(wanted).into_iter().filter(is_input).collect();
+        names = inputs.iter().map(|node| graph.name((*node).into()).to_string()).collect();
+        let captured = |(outer, inner): &(Value, Value)| inputs.contains(&inner.node).then_some(*outer);
+        wanted = scope.inputs.iter().filter_map(captured).collect();
+        // Which run of a body it is, and what a loop carries, cannot be given.
+        if wanted.len() < inputs.len() {
+            wanted.clear();
+        }
+    }
+    names
 }
 
 /// The graph so far.
@@ -171,9 +193,7 @@ impl<'m> Lowering<'m> {
 
     /// What `name` stands for in the current graph or the nearest one around it, with that graph and its tensors.
     fn find(&self, name: &str) -> Option<(&Graph, &Scope<'m>, &Slot<'m>)> {
-        let outer = self.outer.iter().rev().map(|(graph, scope)| (graph, scope));
-        let mut all = std::iter::once((&self.graph, &self.scope)).chain(outer);
-        all.find_map(|(graph, scope)| Some((graph, scope, scope.slots.get(name)?)))
+        self.levels().find_map(|(graph, scope)| Some((graph, scope, scope.slots.get(name)?)))
     }
 
     /// The names that stand for values, with these values.
@@ -190,6 +210,28 @@ impl<'m> Lowering<'m> {
             Slot::Tensor(stored) => stored.known.as_ref(),
             Slot::Refused => None,
         }
+    }
+
+    /// The model's inputs that a value of the current graph depends on, through sizes that are measured too.
+    pub(super) fn inputs_behind(&self, value: Value) -> Vec<String> {
+        inputs_behind(self.levels(), value)
+    }
+
+    /// The model's inputs that what `name` stands for depends on.
+    pub(super) fn inputs_behind_name(&self, name: &str) -> Vec<String> {
+        let mut levels = self.levels();
+        while let Some((graph, scope)) = levels.next() {
+            if let Some(slot) = scope.slots.get(name) {
+                let Slot::Value(value, _) = slot else { return Vec::new() };
+                return inputs_behind(std::iter::once((graph, scope)).chain(levels), *value);
+            }
+        }
+        Vec::new()
+    }
+
+    /// The current graph and those around it, the main graph last.
+    fn levels(&self) -> impl Iterator<Item = (&Graph, &Scope<'m>)> {
+        std::iter::once((&self.graph, &self.scope)).chain(self.outer.iter().rev().map(|(graph, scope)| (graph, scope)))
     }
 
     /// The tensor of the file that `name` stands for.
@@ -286,7 +328,8 @@ impl<'m> Lowering<'m> {
             return Ok(size.clone());
         }
         if self.is_nested() {
-            return unsupported("inside of a loop or a branch a size depends on data");
+            let way_out = way_out(&self.inputs_behind(value));
+            return unsupported(format!("inside of a loop or a branch a size depends on data{way_out}"));
         }
         let is_taken = |name: &str| {
             self.graph.measures.iter().any(|measure| measure.symbol == name)

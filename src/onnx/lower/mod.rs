@@ -13,7 +13,9 @@ mod determinant;
 mod einsum;
 mod elementwise;
 mod evaluate;
+mod features;
 mod finding;
+mod flex_attention;
 mod gather;
 mod given;
 mod known;
@@ -67,6 +69,7 @@ pub use finding::{Finding, FindingKind, Findings, ImportError, Operator};
 pub use table::{OpDef, operators};
 
 use super::file::{ModelFile, canonical_domain};
+use super::operators::versions;
 use super::proto::tensor_shape_proto::dimension;
 use super::proto::{NodeProto, ValueInfoProto, type_proto};
 use super::random::Weights;
@@ -248,12 +251,28 @@ impl<'m> Import<'m> {
     }
 }
 
+/// The oldest opset that the lowerings are written for: operands broadcast as they do today from there on.
+const FIRST_LOWERED: i64 = 7;
+
+/// The opset by which a node of `opset` is read. Of older opsets, operators can be read that have not changed since.
+fn read_as(operator: &str, opset: i64) -> Lowered<i64> {
+    let changed = |version: &i64| opset < *version && *version <= FIRST_LOWERED;
+    if opset < FIRST_LOWERED && versions(operator).iter().any(changed) {
+        return unsupported(format!(
+            "its definition changed between opsets {opset} and {FIRST_LOWERED}: convert the model with \
+             onnx.version_converter"
+        ));
+    }
+    Ok(opset.max(FIRST_LOWERED))
+}
+
 /// Lowers one node, into the value slots of its outputs.
 fn lower_node<'m>(lowering: &mut Lowering<'m>, node: &'m NodeProto, used: &HashSet<&str>) -> Lowered {
     let domain = canonical_domain(node.domain());
     let Some(opset) = lowering.file.opset_of(node) else {
         return invalid("the model does not import the operator's domain");
     };
+    let opset = if domain.is_empty() { read_as(node.op_type(), opset)? } else { opset };
     let def = table::find(domain, node.op_type(), opset)?;
     let mut site = Site::new(lowering, node, opset);
     match (def.fold)(&mut site)? {

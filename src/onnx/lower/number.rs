@@ -38,6 +38,12 @@ impl From<Dim> for Number {
     }
 }
 
+/// What to do where something that depends on these inputs of the model has to be known at import.
+pub(super) fn way_out(inputs: &[String]) -> String {
+    let given: Vec<String> = inputs.iter().map(|name| format!("--given {name}=FILE")).collect();
+    if given.is_empty() { String::new() } else { format!("; fix it when compiling with {}", given.join(" ")) }
+}
+
 /// How many operations are followed back from a value.
 const DEPTH: u32 = 16;
 
@@ -139,15 +145,7 @@ impl Site<'_, '_> {
 
     /// What to do where a value that depends on graph inputs has to be known at import; empty if it depends on none.
     pub(super) fn way_out(&self, value: Value) -> String {
-        let graph = &self.lowering.graph;
-        let is_input = |node: &lrpc_ir::NodeId| matches!(graph.node(*node).op, Op::Source(Source::Input(_)));
-        let inputs: Vec<String> = graph
-            .post_order([value])
-            .into_iter()
-            .filter(is_input)
-            .map(|node| format!("--given {}=FILE", graph.name(node.into())))
-            .collect();
-        if inputs.is_empty() { String::new() } else { format!("; fix it when compiling with {}", inputs.join(" ")) }
+        way_out(&self.lowering.inputs_behind(value))
     }
 
     // Building.

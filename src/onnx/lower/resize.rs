@@ -159,8 +159,12 @@ fn target(site: &mut Site) -> Lowered<Target> {
     let axes = axes(site)?;
     let policy = site.word_or("keep_aspect_ratio_policy", "stretch")?;
     let scales = if site.has_input(2) { site.constant(2)?.filter(|scales| !scales.is_empty()) } else { None };
-    let sizes = site.integers(3)?.filter(|sizes| !sizes.is_empty());
-    let sizes = sizes.map(|sizes| site.measure_all(&sizes)).transpose()?;
+    let sizes = if policy == "stretch" {
+        site.integers(3)?.map(|sizes| site.measure_all(&sizes)).transpose()?
+    } else {
+        site.sizes(3)?
+    };
+    let sizes = sizes.filter(|sizes| !sizes.is_empty());
     match (scales, sizes) {
         (Some(scales), None) if scales.len() == axes.len() => {
             let mut all = vec![1.0; shape.len()];

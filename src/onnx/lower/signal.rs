@@ -292,9 +292,11 @@ fn mel(site: &mut Site) -> Lowered {
         _ => invalid(format!("input {index} is not one number")),
     };
     let (filters, length, rate) = (integer(site, 0)?, integer(site, 1)?, integer(site, 2)?);
-    let [Some(low), Some(high)] = [3, 4].map(|index| site.constant_scalar(index)) else {
-        return unsupported("the edges are computed when the model runs");
+    let edge = |site: &Site, index| match site.constant(index)?.as_deref() {
+        Some([edge]) => Ok(*edge),
+        _ => invalid(format!("input {index} is not one number")),
     };
+    let (low, high) = (edge(site, 3)?, edge(site, 4)?);
     if !(1..=MAX_FILTERS).contains(&filters) || length < 1 || rate < 1 {
         return invalid(format!("{filters} filters over {length} samples at the rate {rate}"));
     }

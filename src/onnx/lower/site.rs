@@ -10,6 +10,7 @@ use super::evaluate::evaluate;
 use super::finding::{Lowered, Refusal, invalid, unsupported};
 use super::known::Known;
 use super::lowering::{Lowering, Slot};
+use super::number::way_out;
 use super::sizes::broadcast_shape;
 use super::structure::node_name;
 use crate::onnx::proto::attribute_proto::AttributeType;
@@ -189,10 +190,7 @@ impl<'s, 'm> Site<'s, 'm> {
 
     /// Refuses an input that has to be known.
     fn unknown<T>(&self, index: usize, name: &str) -> Lowered<T> {
-        let way_out = match self.lowering.slot(name) {
-            Some(Slot::Value(value, _)) => self.way_out(*value),
-            _ => String::new(),
-        };
+        let way_out = way_out(&self.lowering.inputs_behind_name(name));
         unsupported(format!("input {index} ({name:?}) is computed when the model runs{way_out}"))
     }
 

@@ -184,14 +184,15 @@ fn range_of_data(site: &mut Site, dtype: DType) -> Lowered {
     site.output(0, result)
 }
 
-/// In inference nothing is dropped.
+/// In inference nothing is dropped, nor is it at a ratio of 0.
 fn dropout(site: &mut Site) -> Lowered {
     site.ignore("ratio");
     site.ignore("seed");
     if site.has_input(2) {
-        match site.known(2).and_then(Known::numbers).as_deref() {
-            Some([0]) => {}
-            _ => return unsupported("training_mode may be set; export the model in inference mode"),
+        let trains = site.numbers(2)?.is_some_and(|flags| flags != [0]);
+        let ratio = if trains { site.constant(1)?.unwrap_or(vec![0.5]) } else { vec![0.0] };
+        if ratio != [0.0] {
+            return unsupported("training_mode is set, and it drops at random: export the model in inference mode");
         }
     }
     if site.has_output(1) {

@@ -4,9 +4,10 @@ use super::finding::{Lowered, unsupported};
 use super::known::Known;
 use super::site::Site;
 use super::{
-    attention, batch_norm, bits, columns, control, determinant, einsum, elementwise, gather, linear, linear_attention,
-    loops, loss, microsoft, movement, normalize, optional, pad, pool, qlinear, quantize, recurrent, reduce, refused,
-    resize, roi, rotary, sample, scan, scatter, select, signal, slice, source, terms, unique,
+    attention, batch_norm, bits, columns, control, determinant, einsum, elementwise, features, flex_attention, gather,
+    linear, linear_attention, loops, loss, microsoft, movement, normalize, optional, pad, pool, qlinear, quantize,
+    recurrent, reduce, refused, resize, roi, rotary, sample, scan, scatter, select, signal, slice, source, terms,
+    unique,
 };
 
 /// An ONNX operator and how it becomes primitives.
@@ -56,6 +57,7 @@ const OPERATORS: &[&[OpDef]] = &[
     linear::OPERATORS,
     einsum::OPERATORS,
     attention::OPERATORS,
+    flex_attention::OPERATORS,
     rotary::OPERATORS,
     microsoft::OPERATORS,
     reduce::OPERATORS,
@@ -85,6 +87,7 @@ const OPERATORS: &[&[OpDef]] = &[
     loops::OPERATORS,
     recurrent::OPERATORS,
     unique::OPERATORS,
+    features::OPERATORS,
     quantize::OPERATORS,
     qlinear::OPERATORS,
 ];

@@ -134,10 +134,11 @@ impl Onnx {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.onnx");
         let opset = OperatorSetIdProto { domain: None, version: Some(self.opset) };
-        let microsoft = OperatorSetIdProto { domain: Some("com.microsoft".into()), version: Some(1) };
+        let other = |domain: &str| OperatorSetIdProto { domain: Some(domain.into()), version: Some(1) };
+        let others = ["com.microsoft", "ai.onnx.ml", "ai.onnx.preview"].map(other);
         let model = ModelProto {
             ir_version: Some(8),
-            opset_import: vec![opset, microsoft],
+            opset_import: [opset].into_iter().chain(others).collect(),
             graph: Some(self.graph),
             ..Default::default()
         };

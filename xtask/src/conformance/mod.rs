@@ -1,8 +1,8 @@
 //! Runs the backend tests of ONNX that `tests/conformance/cases.py` has written into a folder.
 
-mod case;
+pub mod case;
 mod compare;
-mod report;
+pub mod report;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,6 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::Value;
 
 pub use case::{Case, Outcome, Ran};
-pub use report::{by_operator, json, misses, summary};
 
 /// The cases of a folder, and what became of them.
 #[derive(Debug, Default)]

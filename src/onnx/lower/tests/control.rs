@@ -228,3 +228,33 @@ fn what_a_recurrent_network_cannot_have() {
     assert_eq!(with(words("activations", &["Tanh", "Tanh"])).invalid(), "/rnn: it has 2 activations where 1 belong");
     assert_eq!(with(word("direction", "sideways")).invalid(), "/rnn: its direction is \"sideways\"");
 }
+
+#[test]
+fn attention_with_a_graph_of_its_own() {
+    let modifier = Onnx::new(&["scores B H L S"], &["capped B H L S"])
+        .node("bounded = Tanh scores", &[])
+        .node("capped = Mul bounded limit", &[]);
+    Onnx::new(&["q B 4 L 16", "k B 2 S 16", "v B 2 S 8", "limit"], &["y B 4 L 8"])
+        .node("y = ai.onnx.preview.FlexAttention q k v", &[graph("score_mod", modifier)])
+        .check_lowering("flex_attention");
+    let unlike =
+        Onnx::new(&["weights B H L S"], &["total B H L"]).node("total = ReduceSum weights -", &[int("keepdims", 0)]);
+    let onnx = Onnx::new(&["q 1 2 3 4", "k 1 2 3 4", "v 1 2 3 4"], &["y 1 2 3 4"])
+        .node("y = ai.onnx.preview.FlexAttention q k v", &[graph("prob_mod", unlike)]);
+    assert_eq!(onnx.unsupported(), "/flexattention: what is f32[1, 2, 3, 3] first is f32[] then");
+}
+
+#[test]
+fn a_body_asks_for_what_stands_outside() {
+    let body = Onnx::new(&["i64:t", "c", "h 4"], &["c", "next 4"])
+        .node("up = Unsqueeze h axes", &[])
+        .node("next = ReduceSum up zero", &[int("keepdims", 0)]);
+    let onnx = Onnx::new(&["x 4", "i64:axes 1", "i64:most"], &["y 4"])
+        .longs("zero", &[0])
+        .node("y = Loop most - x", &[graph("body", body)]);
+    let refused = onnx.unsupported();
+    assert!(
+        refused.ends_with("is computed when the model runs; fix it when compiling with --given axes=FILE"),
+        "{refused}"
+    );
+}

@@ -166,3 +166,39 @@ fn rotary_embedding_of_one_start() {
         .node("y = com.microsoft.RotaryEmbedding x p cos sin", &[])
         .check_lowering("microsoft_rotary_embedding");
 }
+
+#[test]
+fn features_are_chosen_and_made_binary() {
+    let onnx = Onnx::new(&["x N 4", "i64:places 2"], &["y N 2"])
+        .node("chosen = ai.onnx.ml.ArrayFeatureExtractor x places", &[])
+        .node("y = ai.onnx.ml.Binarizer chosen", &[float("threshold", 0.5)]);
+    assert_eq!(
+        onnx.forward(),
+        "%chosen = gather %x, %places {axis=1} : f32[N, 2]\n%y.const = const 0.5 : f32[]\n\
+         %y.greater = greater %chosen, %y.const : bool[N, 2]\n%y = cast %y.greater : f32[N, 2]"
+    );
+}
+
+#[test]
+fn nothing_is_dropped_at_a_ratio_of_zero() {
+    let dropout = |ratio: i64| {
+        Onnx::new(&["x N"], &["y N"])
+            .longs("trains", &[1])
+            .longs("ratio", &[ratio])
+            .node("r = Squeeze ratio", &[])
+            .node("t = Squeeze trains", &[])
+            .node("d = Dropout x r t", &[])
+            .node("y = Relu d", &[])
+    };
+    assert_eq!(dropout(0).forward(), "%y = relu %x : f32[N]");
+    assert!(dropout(1).unsupported().contains("it drops at random"));
+    let open = Onnx::new(&["x N", "i64:t"], &["y N"]).node("y = Dropout x - t", &[]);
+    assert!(open.unsupported().contains("--given t=FILE"));
+}
+
+#[test]
+fn old_operators_are_read_where_they_have_not_changed() {
+    let onnx = |operator: &str| Onnx::new(&["x N"], &["y N"]).opset(5).node(&format!("y = {operator} x"), &[]);
+    assert_eq!(onnx("Softplus").forward(), "%y = softplus %x : f32[N]");
+    assert!(onnx("Relu").unsupported().starts_with("/relu: its definition changed between opsets 5 and 7"));
+}

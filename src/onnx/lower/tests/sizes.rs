@@ -235,3 +235,17 @@ fn sizes_that_do_not_fit_name_their_inputs() {
         assert!(error.contains(words), "{error}");
     }
 }
+
+#[test]
+fn what_decides_a_number_of_axes_is_asked_for() {
+    let onnx = Onnx::new(&["x 2 3", "i64:end 1"], &["y 6"])
+        .longs("zero", &[0])
+        .longs("all", &[-1])
+        .node("shape = Shape x", &[])
+        .node("part = Slice shape zero end", &[])
+        .node("wanted = Concat part all", &[int("axis", 0)])
+        .node("y = Reshape x wanted", &[]);
+    let refused = onnx.unsupported();
+    assert!(refused.contains("a number that decides how many axes there are"), "{refused}");
+    assert!(refused.ends_with("; fix it when compiling with --given end=FILE"), "{refused}");
+}
