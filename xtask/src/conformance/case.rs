@@ -112,16 +112,17 @@ impl Case {
         let outcome = catch_unwind(AssertUnwindSafe(|| self.compute(root, &mut given)));
         let outcome = match outcome {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err((step, error))) => refusal(step, &error),
+            Ok(Err(missed)) => refusal(missed.step, &missed.error),
             Err(panic) => Outcome::Panicked(message(&*panic)),
         };
         (outcome, given.into_keys().collect())
     }
 
-    fn compute(&self, root: &Path, given: &mut BTreeMap<String, Tensor>) -> Result<Outcome, (&'static str, Error)> {
+    fn compute(&self, root: &Path, given: &mut BTreeMap<String, Tensor>) -> Result<Outcome, Box<Missed>> {
         let folder = root.join(self.name.trim_end_matches("@runtime"));
         let read = |name: &str| {
-            let file = TensorFile::read(&folder.join(name), MAX_BYTES).map_err(|error| ("read", error.into()));
+            let file =
+                TensorFile::read(&folder.join(name), MAX_BYTES).map_err(|error| Missed::at("read", error.into()));
             file.map(|file| file.tensors)
         };
         let (mut inputs, expected) = (read("inputs.safetensors")?, read("outputs.safetensors")?);
@@ -139,7 +140,7 @@ impl Case {
             let mut session = Session::new(&compiled.graph, &weights, options);
             Ok(session.run(&inputs, &[], &BTreeMap::new(), None)?.results)
         };
-        let found = run().map_err(|error| ("run", error))?;
+        let found = run().map_err(|error| Missed::at("run", error))?;
         let wrong = |tolerance: Tolerance| {
             expected.iter().find_map(|(name, expected)| match found.get(&format!("output/{name}")) {
                 Some(found) => difference(found, expected, tolerance).map(|how| format!("{name} {how}")),
@@ -153,12 +154,24 @@ impl Case {
     }
 }
 
+/// An error, and what was being done.
+struct Missed {
+    step: &'static str,
+    error: Error,
+}
+
+impl Missed {
+    fn at(step: &'static str, error: Error) -> Box<Missed> {
+        Box::new(Missed { step, error })
+    }
+}
+
 /// Compiles the model. Inputs that import asks for by `--given NAME` are given then, and only these.
 fn compile_with(
     model: &Path,
     inputs: &BTreeMap<String, Tensor>,
     given: &mut BTreeMap<String, Tensor>,
-) -> Result<Compiled, (&'static str, Error)> {
+) -> Result<Compiled, Box<Missed>> {
     loop {
         let options = CompileOptions {
             import: ImportOptions { given: given.clone(), ..ImportOptions::default() },
@@ -167,12 +180,12 @@ fn compile_with(
         let error = match compile_forward(model, &options, &mut |_, _| ()) {
             Ok(compiled) => return Ok(compiled),
             Err(error @ Error::Import(_)) => error,
-            Err(error) => return Err(("compile", error)),
+            Err(error) => return Err(Missed::at("compile", error)),
         };
         let known = given.len();
         given.extend(asked_for(&error.to_string(), inputs));
         if given.len() == known {
-            return Err(("import", error));
+            return Err(Missed::at("import", error));
         }
     }
 }
