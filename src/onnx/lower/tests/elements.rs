@@ -175,7 +175,8 @@ fn features_are_chosen_and_made_binary() {
     assert_eq!(
         onnx.forward(),
         "%chosen = gather %x, %places {axis=1} : f32[N, 2]\n%y.const = const 0.5 : f32[]\n\
-         %y.greater = greater %chosen, %y.const : bool[N, 2]\n%y = cast %y.greater : f32[N, 2]"
+         %y.broadcast = broadcast %y.const : f32[N, 2]\n\
+         %y.greater = greater %chosen, %y.broadcast : bool[N, 2]\n%y = cast %y.greater : f32[N, 2]"
     );
 }
 
