@@ -41,6 +41,7 @@ impl WeightSource for Weights {
         let (dtype, values) = self.0.get(name).ok_or_else(|| format!("there is no {name}"))?;
         let bytes: Vec<u8> = match dtype {
             DType::F16 => values.iter().flat_map(|&value| half::f16::from_f64(value).to_le_bytes()).collect(),
+            DType::I8 => values.iter().flat_map(|&value| ((value * 50.0) as i8).to_le_bytes()).collect(),
             _ => values.iter().flat_map(|&value| (value as f32).to_le_bytes()).collect(),
         };
         Ok(bytes.into())
